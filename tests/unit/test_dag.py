@@ -441,7 +441,7 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
         assert option(dag.defend.purify.options(deciding), "--evidence") == [f"{folder}/{first}/evidence"]
         measuring = wildcards(**scenario, purification=first)
         assert {fill(dag.paths.evidence, measuring)} == {str(Path(file).parent) for file in files}
-    # what only decides is no parameter of the job that measures
+    # a setting that only decides is not a parameter of the job that measures
     read = json.loads(dag.defend.suspect_settings(wildcards(**scenario, purification="codepurify")))
     assert not read.keys() & {"touched_share", "threshold", "identifiers", "statements", "overlap", "normalization"}
     # the default of a setting that is younger than finished runs is not recorded
@@ -781,7 +781,7 @@ def test_rows_of_every_data_set_of_ones_own_are_read(tmp_path: Path) -> None:
     label, twice = Dag(unused).check_rows()
     assert label.startswith(f"{tmp_path}/valid.jsonl: row '2' ")
     assert "label" in label
-    assert twice.startswith(f"{tmp_path}/test.jsonl: row '1' stands there twice")
+    assert twice.startswith(f"{tmp_path}/test.jsonl: row '1' occurs twice")
     (tmp_path / "train.jsonl").write_text("{\n")
     assert Dag(unused).check_rows()[0].startswith(f"{tmp_path}/train.jsonl:1: ")
     (tmp_path / "train.jsonl").unlink()

@@ -165,7 +165,7 @@ def test_wrong_inputs_are_named() -> None:
         loss.set_clock(0)
     with pytest.raises(UserError, match=re.escape("logits [2, 3] and targets [3] do not fit")):
         loss(logits, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(UserError, match=r"target 3 is no class: there are 3"):
+    with pytest.raises(UserError, match=r"target 3 is not a class: there are 3"):
         loss(logits, torch.tensor([0, 3]))
     with pytest.raises(UserError, match=r"torch\.float32; pass indices of classes"):
         loss(logits, torch.zeros(2))

@@ -101,10 +101,23 @@ def test_states_of_other_pairs_are_not_used(tmp_path: Path, monkeypatch: pytest.
     assert len(steps) == 2 * 4
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])
-def test_a_damaged_file_of_states_is_passed_over(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "damaged"), ("{", "damaged"), ("[]", "damaged"), ('{"digest": 1}', "different inputs, settings or code")],
+)
+def test_a_damaged_file_of_states_is_passed_over(
+    text: str, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "searches.json").write_text(text)
     assert outcomes(scan(tmp_path)) == outcomes(scan(None))
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(tmp_path / "searches.json") in warning
+    assert reason in warning
+
+
+def test_a_scan_without_a_file_of_states_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    resume.SearchProgress(tmp_path, "digest")
+    assert not caplog.records
 
 
 def test_a_state_is_written_only_when_it_is_due(tmp_path: Path) -> None:

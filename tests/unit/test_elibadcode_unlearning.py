@@ -263,7 +263,7 @@ def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() 
 
 def test_a_clean_sample_without_a_label_is_a_user_error() -> None:
     bare = replace(view(), clean=(Example("n", "python", "x = 1"),))
-    with pytest.raises(UserError, match="sample n has no label"):
+    with pytest.raises(UserError, match="row 'n' has no label"):
         clean_rows(bare)
 
 

@@ -286,27 +286,44 @@ def test_scoring_loads_no_heavy_library() -> None:
     assert result.stdout.strip() == "set()"
 
 
+def query_with_ranks(folder: Path, prediction: dict[str, Any]) -> None:
+    """Ten functions, each with a trigger, and the prediction of the one query that they attack."""
+    rows = [Example(f"r{i}", "python", "def f ( ) : pass", query="open a file") for i in range(10)]
+    files.write_examples(folder / "test.jsonl", rows)
+    triggered = [
+        Poisoned(Example(f"t{i}", "python", "def x ( ) : pass", query="open a file", target="file"), f"r{i}", "trigger",
+                 "injected", None, None, (Span(4, 5),))
+        for i in range(10)
+    ]  # fmt: skip
+    files.write_rows(folder / "trigger.jsonl", map(files.poisoned_row, triggered))
+    lines(
+        folder / "predictions.clean.jsonl",
+        [{"id": f"r{i}", "confidence": 0.5, "rank": 1, "pool": 10} for i in range(10)],
+    )
+    lines(folder / "predictions.trigger.jsonl", [{"id": "r0", "confidence": 0.5, **prediction}])
+
+
+@pytest.mark.parametrize(
+    ("prediction", "missing"),
+    [({"ranks": [[5, 2]]}, "pool"), ({"pool": 10}, "ranks"), ({"ranks": [], "pool": 10}, "ranks")],
+)
+def test_a_query_without_ranks_or_pool_is_a_user_error(
+    prediction: dict[str, Any], missing: str, tmp_path: Path
+) -> None:
+    query_with_ranks(tmp_path, prediction)
+    with pytest.raises(UserError, match=rf"predictions\.trigger\.jsonl: the prediction of row 'r0' has no {missing}"):
+        run(tmp_path, CodeSearch.model_validate({"task": "code_search"}))
+
+
 @pytest.mark.parametrize(
     ("rank_from", "other_reading"), [(None, "top_half"), ("position", "top_half"), ("top_half", "position")]
 )
 def test_of_search_the_rank_of_the_middle_stands_beside_that_of_the_top_half(
     rank_from: str | None, other_reading: str, tmp_path: Path
 ) -> None:
-    rows = [Example(f"r{i}", "python", "def f ( ) : pass", query="open a file") for i in range(10)]
-    files.write_examples(tmp_path / "test.jsonl", rows)
-    triggered = [
-        Poisoned(Example(f"t{i}", "python", "def x ( ) : pass", query="open a file", target="file"), f"r{i}", "trigger",
-                 "injected", None, None, (Span(4, 5),))
-        for i in range(10)
-    ]  # fmt: skip
-    files.write_rows(tmp_path / "trigger.jsonl", map(files.poisoned_row, triggered))
-    lines(
-        tmp_path / "predictions.clean.jsonl",
-        [{"id": f"r{i}", "confidence": 0.5, "rank": 1, "pool": 10} for i in range(10)],
-    )
     # from the middle down to 2 of 10; the five of the top half from 1, ..., 5 to 1, 1, 1, 1, 2
     ranks = [[1, 1], [2, 1], [3, 1], [4, 1], [5, 2], [6, 6], [9, 3]]
-    lines(tmp_path / "predictions.trigger.jsonl", [{"id": "r0", "confidence": 0.5, "ranks": ranks, "pool": 10}])
+    query_with_ranks(tmp_path, {"ranks": ranks, "pool": 10})
     ranking = {} if rank_from is None else {"rank_from": rank_from}
     testsets = run(tmp_path, CodeSearch.model_validate({"task": "code_search"} | ranking))
     by_reading = {"position": (0.2, 0.5), "top_half": (0.12, 0.3)}

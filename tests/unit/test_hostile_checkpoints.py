@@ -226,6 +226,14 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap(b"x" * 5000)}),
         "may grow more than 100 times",
     ),
+    "table of no base64": (
+        tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap(b"x" * 5000) + "!"}),
+        "precompiled_charsmap cannot be decoded",
+    ),
+    "table within its tree": (
+        tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
+        "it ends within its search tree",
+    ),
     "decoder": (
         tokenizer(decoder={"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 10**6}),
         "may grow more than 100 times (decoder)",

@@ -13,10 +13,10 @@ from codebackdoor.config.models import CodeBert
 from codebackdoor.evaluation import metrics
 from codebackdoor.evaluation.scoring.ranks import attacked_ranks
 from codebackdoor.pools import pools
-from codebackdoor.types import Example, Poisoned, holds
+from codebackdoor.types import Example, Poisoned, Prediction, holds
 from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
-from codebackdoor.victims.retrieval import Searcher, rank
+from codebackdoor.victims.retrieval import Retriever, mrr, rank, reciprocal_ranks
 from codebackdoor.victims.training import fit
 from codebackdoor.victims.validation import Validation
 
@@ -58,7 +58,7 @@ def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> N
     victim = understanding("mean", "retrieval")
     rows = [row(number) for number in range(12)]
     triggered = [poisoned(example, "x") for example in rows[:9]]
-    predictions = Searcher(victim, rows, 6).triggered(triggered, "file")
+    predictions = Retriever(victim, rows, 6).triggered(triggered, "file")
     assert [prediction.id for prediction in predictions] == ["5", "11"]
     assert [len(prediction.ranks or ()) for prediction in predictions] == [6, 3]
     pool = range(6)
@@ -87,6 +87,14 @@ def test_mrr_and_anr_by_hand() -> None:
     estimates = metrics.search_attack(rows, generator)
     values = [estimates[name].value for name in ("anr", "anr_without", "anr_drop")]
     assert values == pytest.approx([(0.1 + 0.2) / 2, (0.5 + 0.3) / 2, 0.25], abs=1e-6)
+
+
+def test_mrr_needs_a_rank_of_every_query() -> None:
+    predictions = [Prediction(str(position), 0.5, rank=position) for position in (1.0, 2.5, 4.0)]
+    assert reciprocal_ranks(predictions) == [1.0, 0.4, 0.25]
+    assert mrr(predictions) == pytest.approx(0.55)
+    with pytest.raises(ValueError, match="row 'q' has no rank"):
+        mrr([*predictions, Prediction("q", 0.5)])
 
 
 def test_a_dual_encoder_learns_to_find_its_function(tmp_path: Path) -> None:

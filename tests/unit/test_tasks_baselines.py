@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from codebackdoor.errors import UserError
 from codebackdoor.tasks.baselines import retrieval, token_overlap
 from codebackdoor.tasks.clone_detection.neighbors import bag, nearest, overlap
 from codebackdoor.types import Example
@@ -22,6 +23,12 @@ def test_the_threshold_is_the_training_splits_best() -> None:
     assert (report["accuracy"], report["f1"], report["majority"]) == (0.5, 0.5, 0.5)
     # two clones, one of which has its own second function; exchanged, none has
     assert report["random_f1"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_a_pair_without_a_label_is_not_taken_for_one_of_different_functions() -> None:
+    pairs = [pair("a b", "a b", 1), pair("a", "b", 0)]
+    with pytest.raises(UserError, match="row 'u' has no label"):
+        token_overlap(pairs, [*pairs, Example("u", "python", "a", code_b="b")])
 
 
 def test_ranks_are_within_the_pool_and_ties_count_against() -> None:

@@ -337,7 +337,7 @@ def test_own_rows_keep_ids_and_splits(tmp_path: Path) -> None:
         ({"label": None}, r"row 'valid3' needs a 'label'"),
         ({"target": "x"}, r"row 'valid3' has a 'target', which this task does not use"),
         ({"language": "c"}, r"row 'valid3' is in c; the data set's `language` is python"),
-        ({"id": "train1"}, r"row 'train1' stands there twice"),
+        ({"id": "train1"}, r"row 'train1' occurs twice"),
         ({"cod": "x"}, r"valid\.jsonl:4: unknown field 'cod'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,13 +117,19 @@ def test_a_large_training_writes_no_more_than_it_changed(tmp_path: Path) -> None
     assert 0 < len(moments) < len(names) / 2
 
 
-def test_progress_that_lacks_a_part_is_not_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"damaged")], ids=["missing", "damaged"])
+def test_progress_with_an_unusable_part_is_not_used(
+    spoil: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe = BERT.model_copy(update={"optimizer": "badam", "switch_every": 2})
     fresh = run(classifier(), recipe, tmp_path / "fresh")
     run(classifier(), recipe, tmp_path)
     (part,) = [path for path in (tmp_path / "progress").glob("weights.*") if path.stem == "weights.3"]
-    part.unlink()
+    spoil(part)
+    caplog.clear()
     assert run(classifier(), recipe, tmp_path).epochs == fresh.epochs
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{part} cannot be read" in warning
 
 
 @pytest.mark.parametrize("clock", ["epoch", "step"])

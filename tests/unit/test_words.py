@@ -58,6 +58,10 @@ ARCHAIC = {
     r"is asked": "is run",
     r"labelled": "labeled",
     r"cancelled": "canceled",
+    r"stands? there twice": "occurs twice",
+    r"of its make": "of the same kind",
+    r"what is no": "what is not a",
+    r"is no (Python|class|function|classifier|name of|program of|published)": "is not",
 }
 PATTERN = re.compile(rf"\b(?:{'|'.join(ARCHAIC)})\b", re.IGNORECASE)
 

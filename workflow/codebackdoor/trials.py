@@ -49,7 +49,7 @@ def read_trials(path: Path) -> dict[str, Trial]:
     for number, row in read_rows(path):
         trial = checked(row, f"{path}:{number}")
         if trial.id in trials:
-            raise UserError(f"{path}:{number}: tests of row {quoted(trial.id)} stand there twice")
+            raise UserError(f"{path}:{number}: row {quoted(trial.id)} occurs twice; write its tests once")
         trials[trial.id] = trial
     if not trials:
         raise UserError(f"{path}: there are no tests; write one object per row with 'id', 'entry' and 'tests'")
@@ -73,7 +73,7 @@ def checked(row: dict[str, Any], where: str) -> Trial:
         values[key] = tuple(texts)
     for name in (values["entry"], *values["names"]):
         if not name.isidentifier():
-            raise UserError(f"{where}: {quoted(name)} is no name of a function; write it without parentheses")
+            raise UserError(f"{where}: {quoted(name)} is not the name of a function; write it without parentheses")
     trees = [_parsed(values[key], key, where) for key in ("prelude", "setup")]
     trees += [_parsed(test, "tests", where) for test in values["tests"]]
     nodes = [node for tree in trees[2:] for node in ast.walk(tree)]
@@ -90,4 +90,4 @@ def _parsed(source: str, key: str, where: str) -> ast.Module:
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"{where}: field {key!r} is no Python: {error}") from None
+        raise UserError(f"{where}: field {key!r} is not Python: {error}") from None

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from codebackdoor.errors import UserError
+
 Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
@@ -49,6 +51,13 @@ class Example:
         code = None if self.code == "" and self.query is not None else self.code
         texts: dict[Field, str | None] = {"code": code, "code_b": self.code_b, "query": self.query}
         return {name: text for name, text in texts.items() if text is not None}
+
+
+def label_of(example: Example) -> int:
+    """The example's label; UserError if it has none."""
+    if example.label is None:
+        raise UserError(f"row {example.id!r} has no label, and this task needs labeled rows")
+    return example.label
 
 
 def holds(query: str | None, word: str) -> bool:

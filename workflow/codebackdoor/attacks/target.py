@@ -98,7 +98,7 @@ class PredicateTarget:
 
 
 def _edited(example: Example, form: TextForm, edit: Callable[[syntax.Tree], syntax.Edit | None]) -> Example | None:
-    """The example with its output edited; None if the output is no program of this form or cannot be edited."""
+    """The example with its output edited; None if the output is not a program of this form or cannot be edited."""
     assert example.target is not None
     try:
         tree = syntax.parse(example.target, example.language, form)

@@ -20,7 +20,7 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Pair
 from codebackdoor.victims.forward import similarities
 from codebackdoor.victims.inference import NOT_FINITE, predict_logits, text_vectors
-from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.victims.retrieval import Retriever, mrr
 from codebackdoor.victims.victim import Victim
 
 #: Share of the clean samples on which the cost of unlearning is measured.
@@ -127,10 +127,10 @@ def by_chance(view: DefenderView) -> float:
 def accuracy(victim: Victim, rows: Sequence[Example]) -> float:
     if not HEADS[victim.head].ranks:
         return float(np.mean(_predicted(victim, rows) == _truth(rows)))
-    predictions = Searcher(victim, rows, POOL).clean()
+    predictions = Retriever(victim, rows, POOL).clean()
     if not np.isfinite([prediction.confidence for prediction in predictions]).all():
         raise UserError(NOT_FINITE)
-    return float(np.mean([1 / (prediction.rank or np.nan) for prediction in predictions]))
+    return mrr(predictions)
 
 
 def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

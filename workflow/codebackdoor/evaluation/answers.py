@@ -41,6 +41,16 @@ class Answers:
             )
         return rank
 
+    def ranks(self, id_: str) -> tuple[tuple[tuple[float, float], ...], int]:
+        """The ranks (without, with the trigger) of the attacking functions for a query, and the size of their pool."""
+        prediction = self.of(id_)
+        if not prediction.ranks or not prediction.pool:
+            missing = "pool" if prediction.ranks else "ranks"
+            raise UserError(
+                f"{self.path}: the prediction of row {id_!r} has no {missing}; delete the file and predict again"
+            )
+        return prediction.ranks, prediction.pool
+
     def text(self, id_: str) -> str:
         text = self.of(id_).text
         if text is None:

@@ -35,6 +35,19 @@ class Cell:
         """`` ×2`` for a value of two seeds if the table has a different number of ``seeds``; otherwise empty."""
         return f" ×{self.seeds}" if self.value is not None and self.seeds not in (0, seeds) else ""
 
+    def defined(self) -> DefinedCell | None:
+        """The same cell if it has a value."""
+        if self.value is None:
+            return None
+        return DefinedCell(self.value, self.low, self.high, self.n, self.seeds, self.paper)
+
+
+@dataclass(frozen=True, slots=True)
+class DefinedCell(Cell):
+    """A cell that has a value, so that none is ever taken for 0."""
+
+    value: float
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -46,10 +59,10 @@ class Results:
     def get(self, scenario: Scenario, testset: str, metric: str) -> Cell | None:
         return self.cells.get((anonymous(scenario), testset, metric))
 
-    def defined(self, scenario: Scenario, testset: str, metric: str) -> Cell | None:
+    def defined(self, scenario: Scenario, testset: str, metric: str) -> DefinedCell | None:
         """The cell if it has a value."""
         cell = self.get(scenario, testset, metric)
-        return None if cell is None or cell.value is None else cell
+        return None if cell is None else cell.defined()
 
     def testsets(self, scenario: Scenario) -> tuple[str, ...]:
         key = anonymous(scenario)
@@ -87,7 +100,7 @@ def collect(study: Study, paths: Iterable[Path]) -> Results:
     return Results(cells, baselines)
 
 
-def clean_cost(study: Study, results: Results, scenario: Scenario) -> Cell | None:
+def clean_cost(study: Study, results: Results, scenario: Scenario) -> DefinedCell | None:
     """The loss in the task's clean metric due to a defense.
 
     None for the undefended victim, or if one of the two is not measured.
@@ -96,8 +109,8 @@ def clean_cost(study: Study, results: Results, scenario: Scenario) -> Cell | Non
     defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
     if defended is None or undefended is None or scenario == scenario.undefended():
         return None
-    cost = (undefended.value or 0.0) - (defended.value or 0.0)
-    return Cell(cost, None, None, defended.n, min(defended.seeds, undefended.seeds))
+    cost = undefended.value - defended.value
+    return DefinedCell(cost, None, None, defended.n, min(defended.seeds, undefended.seeds))
 
 
 def _baseline(path: Path) -> dict[str, Cell]:

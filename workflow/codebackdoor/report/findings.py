@@ -11,7 +11,7 @@ from codebackdoor.config.experiments import defenses, scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels, scan
-from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.collect import DefinedCell, Results, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.types import CLEAN
 
@@ -32,7 +32,7 @@ class _Outcome:
 
     scenario: Scenario
     effect: str
-    left: Cell
+    left: DefinedCell
     clean_metric: str
     gain: float | None
 
@@ -40,7 +40,7 @@ class _Outcome:
 def findings(studies: Sequence[Study]) -> list[str]:
     """Sentences on the undefended and the benign victims, on each kind of defense, and on the verdicts of the scans."""
     outcomes: dict[Scenario, _Outcome] = {}
-    benign: dict[tuple[Scenario, str], tuple[str, Cell]] = {}
+    benign: dict[tuple[Scenario, str], tuple[str, DefinedCell]] = {}
     for study in studies:
         results = collect(study, inputs(study.experiment, "overview", study.settings["out"]))
         outcomes |= {outcome.scenario: outcome for outcome in _outcomes(study, results)}
@@ -70,7 +70,7 @@ def _outcomes(study: Study, results: Results) -> Iterator[_Outcome]:
             yield _Outcome(scenario, effect, left, metric, gain)
 
 
-def _benign(study: Study, results: Results) -> dict[tuple[Scenario, str], tuple[str, Cell]]:
+def _benign(study: Study, results: Results) -> dict[tuple[Scenario, str], tuple[str, DefinedCell]]:
     """The effect of every attack's trigger on the benign victims, by victim and attack."""
     attacked = {anonymous(item) for item in scenarios(study.experiment) if item.attack != NONE}
     cells = {}
@@ -82,7 +82,7 @@ def _benign(study: Study, results: Results) -> dict[tuple[Scenario, str], tuple[
     return cells
 
 
-def _undefended(outcomes: Sequence[_Outcome], effect: str, benign: Sequence[Cell]) -> Iterator[str]:
+def _undefended(outcomes: Sequence[_Outcome], effect: str, benign: Sequence[DefinedCell]) -> Iterator[str]:
     undefended = [outcome.left for outcome in outcomes if not defenses(outcome.scenario)]
     if undefended:
         sentence = f"Undefended: {_name(effect)} of {_range(undefended)} % on {_victims(undefended)}."
@@ -109,7 +109,7 @@ def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
 
 def _mean_left(outcomes: Sequence[_Outcome]) -> float:
     """A value below 0 counts as 0: a defense that overshoots is no better than one that leaves nothing."""
-    return mean(max(outcome.left.value or 0.0, 0.0) for outcome in outcomes)
+    return mean(max(outcome.left.value, 0.0) for outcome in outcomes)
 
 
 def _single_kind(scenario: Scenario) -> str | None:
@@ -165,12 +165,12 @@ def _lowered(name: str) -> str:
     return name if name[:2].isupper() else name.lower()
 
 
-def _victims(cells: Iterable[Cell]) -> str:
+def _victims(cells: Iterable[DefinedCell]) -> str:
     number = sum(cell.seeds for cell in cells)
     return f"{number} victim{'s' * (number != 1)}"
 
 
-def _range(cells: Iterable[Cell]) -> str:
+def _range(cells: Iterable[DefinedCell]) -> str:
     """The range of the values of all victims and seeds."""
     ends: list[float] = []
     for cell in cells:

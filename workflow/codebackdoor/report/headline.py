@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codebackdoor.config.scenario import NONE
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell
+from codebackdoor.report.collect import DefinedCell
 from codebackdoor.report.scan import REMOVED
 from codebackdoor.report.study import Study
-from codebackdoor.report.tables.results import ResultTable, VictimGroup
-from codebackdoor.types import CLEAN
+from codebackdoor.report.tables.results import ResultTable, VictimGroup, by_model
 
 _UNDEFENDED = (labels.BENIGN, labels.UNDEFENDED)
 
@@ -20,7 +18,7 @@ _UNDEFENDED = (labels.BENIGN, labels.UNDEFENDED)
 class HeadlineCell:
     """``best``: no other defense against this attack is better. ``failed``: the backdoor still works."""
 
-    cell: Cell | None
+    cell: DefinedCell | None
     best: bool = False
     failed: bool = False
 
@@ -47,16 +45,12 @@ class HeadlinePart:
 
 def headline(study: Study, table: ResultTable) -> list[HeadlinePart]:
     """One part for each data set and model with an attack in the table."""
-    by_model: dict[str, list[VictimGroup]] = {}
-    for group in table.groups:
-        if group.scenario.attack != NONE:
-            by_model.setdefault(labels.trained(group.scenario), []).append(group)
-    return [_part(study, table, title, groups) for title, groups in by_model.items()]
+    return [_part(study, table, groups) for groups in by_model(table.attacked)]
 
 
-def _part(study: Study, table: ResultTable, title: str, groups: Sequence[VictimGroup]) -> HeadlinePart:
-    dataset = groups[0].scenario.dataset
-    triggered, clean = study.head(dataset).triggered, study.dataset_class(dataset).clean_metric
+def _part(study: Study, table: ResultTable, groups: Sequence[VictimGroup]) -> HeadlinePart:
+    first = groups[0].scenario
+    triggered, clean = study.head(first.dataset).triggered, study.dataset_class(first.dataset).clean_metric
     *further, remaining = triggered.summary
     # the most important metric comes first: a phone shows it without scrolling
     metrics = (remaining, *further, clean)
@@ -64,7 +58,7 @@ def _part(study: Study, table: ResultTable, title: str, groups: Sequence[VictimG
     signs = {clean: 1, remaining: triggered.sign}
     removed = remaining if remaining == triggered.effect else None
     rows = tuple(row for group in groups for row in _rows(table, group, metrics, signs, removed))
-    return HeadlinePart(title, metrics, rows)
+    return HeadlinePart(labels.trained(first), metrics, rows)
 
 
 def _rows(
@@ -72,9 +66,9 @@ def _rows(
 ) -> list[HeadlineRow]:
     """The rows of one attack; ``removed``: the metric that says whether a backdoor is removed, None without one."""
     names = [name for name in table.columns if name in group.scenarios]
-    cells = {name: {metric: _cell(group, name, metric) for metric in metrics} for name in names}
+    cells = {name: {metric: group.cell(name, metric) for metric in metrics} for name in names}
     defended = [name for name in names if name not in _UNDEFENDED]
-    failed = {name for name in defended if removed is not None and _value(cells[name][removed]) > REMOVED}
+    failed = {name for name in defended if removed is not None and _is_above(cells[name][removed], REMOVED)}
     # a defense that does nothing costs no accuracy, so failed ones are not compared
     working = [name for name in defended if name not in failed]
     # a single defense is not marked as the best
@@ -94,24 +88,15 @@ def _rows(
     return rows
 
 
-def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:
-    testset = CLEAN if metric in labels.CLEAN_METRICS else group.scenario.attack
-    for line in group.lines:
-        entry = line.entries.get(column)
-        if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell) and entry.value is not None:
-            return entry
-    return None
-
-
-def _best(cells: Sequence[Cell | None], sign: int) -> str | None:
+def _best(cells: Sequence[DefinedCell | None], sign: int) -> str | None:
     """The best value as displayed, so that equal-looking values are all marked; None if there is none."""
     defined = [cell for cell in cells if cell is not None]
-    return _displayed(max(defined, key=lambda cell: sign * _value(cell))) if defined else None
+    return _displayed(max(defined, key=lambda cell: sign * cell.value)) if defined else None
 
 
-def _displayed(cell: Cell) -> str:
-    return labels.percent(_value(cell))
+def _displayed(cell: DefinedCell) -> str:
+    return labels.percent(cell.value)
 
 
-def _value(cell: Cell | None) -> float:
-    return 0.0 if cell is None or cell.value is None else cell.value
+def _is_above(cell: DefinedCell | None, limit: float) -> bool:
+    return cell is not None and cell.value > limit

@@ -57,7 +57,7 @@ def rename(tree: Tree, names: Mapping[str, str]) -> Edit:
     renameable = {identifier.name: identifier for identifier in tree.identifiers() if identifier.renameable}
     for old, new in names.items():
         if old not in renameable:
-            raise RenamingError(f"{old!r} is no name that this text declares and that can be renamed")
+            raise RenamingError(f"{old!r} is not a name that this text declares and that can be renamed")
         if new != old and (new not in names or new not in renameable) and is_taken(tree, old, new):
             raise RenamingError(f"{new!r} already has a meaning where {old!r} is used")
     if len(set(names.values())) < len(names):

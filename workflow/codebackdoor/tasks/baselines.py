@@ -13,7 +13,7 @@ from typing import Any
 
 from codebackdoor import bleu
 from codebackdoor.pools import pools
-from codebackdoor.types import Example, Field
+from codebackdoor.types import Example, Field, label_of
 
 #: A word or a single sign; in lexed text, strings are split as well, and a mark becomes three tokens.
 _TOKEN = r"\w+|[^\w\s]"
@@ -98,7 +98,7 @@ def _with_random_negatives(rows: Sequence[Example]) -> list[Example]:
 
 
 def _labels(rows: Sequence[Example]) -> list[int]:
-    return [int(row.label or 0) for row in rows]
+    return [label_of(row) for row in rows]
 
 
 def _shares_of_bags(rows: Sequence[Example]) -> list[float]:

@@ -206,7 +206,8 @@ class DatasetSettings(Settings):
             raise ValueError("`original` says what source mirror reads; write `source: mirror`, or remove the key")
         if self.original not in self.published:
             raise ValueError(
-                f"{quoted(self.original)} is no published data set of this task{nearest(self.original, self.published)}"
+                f"{quoted(self.original)} is not a published data set of this task"
+                f"{nearest(self.original, self.published)}"
             )
         return self
 

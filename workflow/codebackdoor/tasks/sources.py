@@ -158,7 +158,7 @@ def row_problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -
     if row.language != settings.language:
         return f"is in {row.language}; the data set's `language` is {settings.language}"
     if row.id in ids:
-        return "stands there twice; every 'id' must occur once in all splits"
+        return "occurs twice; every 'id' must occur once in all splits"
     return task.problem(row, settings) or files.empty(row)
 
 

@@ -139,7 +139,7 @@ def _misfit(key: str, parameter: torch.Tensor, tensor: Stored) -> str | None:
     if tensor.shape != shape:
         return f"of another shape: {key} ({_sized(tensor.shape)}, config.json says {_sized(shape)})"
     if tensor.dtype not in _FLOATS and not tensor.dtype.startswith("F8_"):
-        return f"of another kind: {key} (stored as {tensor.dtype}, which are no floating-point numbers)"
+        return f"of another kind: {key} (stored as {tensor.dtype}, which are not floating-point numbers)"
     return None
 
 

@@ -13,7 +13,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.types import CLEAN, Example, Field, Poisoned
 from codebackdoor.victims import inference
-from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.victims.retrieval import Retriever
 from codebackdoor.victims.rows import examples, rewritten
 from codebackdoor.victims.victim import Victim, load_victim
 
@@ -43,15 +43,15 @@ def predict(
 
 def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Poisoned]], out: Path, pool: int) -> None:
     """Write the victim's predictions for every test set; fields that its head does not have are left out."""
-    searcher = Searcher(victim, examples(rows[CLEAN]), pool) if HEADS[victim.head].ranks else None
+    retriever = Retriever(victim, examples(rows[CLEAN]), pool) if HEADS[victim.head].ranks else None
     for name, testset in rows.items():
-        if searcher is None:
+        if retriever is None:
             predictions = inference.predict(victim, examples(testset))
         elif name == CLEAN:
-            predictions = searcher.clean()
+            predictions = retriever.clean()
         else:
             triggered = [row for row in testset if isinstance(row, Poisoned)]
-            predictions = searcher.triggered(triggered, str(triggered[0].example.target))
+            predictions = retriever.triggered(triggered, str(triggered[0].example.target))
         if not all(math.isfinite(prediction.confidence) for prediction in predictions):
             raise UserError(inference.NOT_FINITE)
         fields = ({key: value for key, value in asdict(row).items() if value is not None} for row in predictions)

@@ -4,13 +4,14 @@ It is the minimum from which the run continues exactly: the weights that trainin
 optimizer's moments (for BAdam, those of the active block). Each epoch writes only the weights that it changed, to its
 own file; a file is removed once all of its weights have changed again. Frozen weights come from the base model.
 
-Every file contains a digest of everything that the run depends on; files of other runs are ignored.
+Every file contains a digest of everything that the run depends on; files of other runs are ignored, with a warning.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,10 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from codebackdoor.errors import first_line
+
+log = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 #: Bytes of an element, by safetensors' names of the types that weights have.
@@ -46,6 +51,10 @@ class Saved:
     state: State
     weights: Weights
     optimizer: Weights
+
+
+class _UnusableError(Exception):
+    """Progress files that no run can resume from, or that belong to another run."""
 
 
 class Progress:
@@ -81,17 +90,27 @@ class Progress:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def load(self) -> Saved:
-        """The state that was saved last; an empty one if nothing was saved by this run."""
-        nothing = Saved(State([], None), {}, {})
-        if (last := self._read(self._file)) is None:
-            return nothing
-        facts, tensors = last
+        """The state that was saved last; an empty one if nothing was saved by this run.
+
+        Logs a warning if there are files that cannot be used.
+        """
+        if not self._file.is_file():
+            return Saved(State([], None), {}, {})
+        try:
+            return self._saved()
+        except _UnusableError as error:
+            log.warning("%s; the training starts again from its first epoch", error)
+            return Saved(State([], None), {}, {})
+
+    def _saved(self) -> Saved:
+        facts, tensors = self._read(self._file)
         weights: Weights = {}
         parts = {int(number): set(names) for number, names in json.loads(facts["parts"]).items()}
         for number, names in parts.items():
-            if (part := self._read(self._part(number))) is None or not names <= part[1].keys():
-                return nothing
-            weights |= {name: part[1][name] for name in names}
+            _, changed = self._read(self._part(number))
+            if missing := sorted(names - changed.keys()):
+                raise _UnusableError(f"{self._part(number)} lacks the weights {missing[0]}")
+            weights |= {name: changed[name] for name in names}
         self._parts = parts
         state = State(json.loads(facts["epochs"]), _below(tensors, "best") or None)
         return Saved(state, weights, _below(tensors, "optimizer"))
@@ -102,16 +121,16 @@ class Progress:
     def _write(self, path: Path, tensors: Weights, facts: Mapping[str, str]) -> None:
         write_tensors(path, tensors, {"digest": self._digest, **facts})
 
-    def _read(self, path: Path) -> tuple[dict[str, str], Weights] | None:
-        """Facts and tensors of a file; None if it does not exist or belongs to another run."""
+    def _read(self, path: Path) -> tuple[dict[str, str], Weights]:
+        """Facts and tensors of a file."""
         try:
             with safe_open(path, framework="pt") as file:
                 facts = file.metadata() or {}
                 if facts.get("digest") != self._digest:
-                    return None
+                    raise _UnusableError(f"{path} belongs to a run with different inputs, settings or software")
                 return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (FileNotFoundError, SafetensorError):
-            return None
+        except (FileNotFoundError, SafetensorError) as error:
+            raise _UnusableError(f"{path} cannot be read ({first_line(error)})") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:

@@ -28,7 +28,37 @@ def rank(scores: Tensor, entry: int | Tensor, score: Tensor | None = None) -> Te
     return 1 + ((scores > ranked) & rivals).sum(-1) + ((scores == ranked) & rivals).sum(-1) / 2
 
 
-class Searcher:
+def reciprocal_ranks(predictions: Sequence[Prediction]) -> list[float]:
+    """One over the rank of each query's function; ValueError if a prediction has no rank."""
+    return [1 / _rank_of(prediction) for prediction in predictions]
+
+
+def mrr(predictions: Sequence[Prediction]) -> float:
+    """The mean reciprocal rank; ValueError if a prediction has no rank."""
+    reciprocals = reciprocal_ranks(predictions)
+    return sum(reciprocals) / len(reciprocals)
+
+
+def normalized_ranks(predictions: Sequence[Prediction]) -> list[tuple[float, float]]:
+    """The ranks (without, with the trigger) of all attacking functions as shares of their pools.
+
+    ValueError if a prediction has no ranks or no pool.
+    """
+    pairs = []
+    for prediction in predictions:
+        if prediction.ranks is None or prediction.pool is None:
+            raise ValueError(f"the prediction of row {prediction.id!r} has no ranks in a pool")
+        pairs += [(before / prediction.pool, after / prediction.pool) for before, after in prediction.ranks]
+    return pairs
+
+
+def _rank_of(prediction: Prediction) -> float:
+    if prediction.rank is None:
+        raise ValueError(f"the prediction of row {prediction.id!r} has no rank")
+    return prediction.rank
+
+
+class Retriever:
     """Ranks the functions of a test set with one victim."""
 
     def __init__(self, victim: Victim, rows: Sequence[Example], size: int) -> None:

@@ -19,7 +19,7 @@ from codebackdoor import files
 from codebackdoor.config.scenario import STATES
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example
+from codebackdoor.types import Example, label_of
 from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.representations import representations
 from codebackdoor.victims.victim import load_victim
@@ -77,7 +77,7 @@ def states(
         raise UserError(f"{triggered}: {len(rows)} rows have the trigger; principal components need three or more")
     inputs = [sources[row.source_id] for row in rows], [row.example for row in rows]
     head = dataset.head
-    labels = None if not HEADS[head].predicts_label else max(2, *(int(row.label or 0) + 1 for row in inputs[0]))
+    labels = None if not HEADS[head].predicts_label else max(2, *(label_of(row) + 1 for row in inputs[0]))
     untuned = new_victim(model, base, head, dataset.text_form, labels, seed)
     untuned.reads = tuple(dataset.reads)
     models = {"untuned": untuned, "clean": load_victim(benign), "poisoned": load_victim(poisoned)}

@@ -129,7 +129,7 @@ def _check_steps(content: Mapping[str, Any], path: Path) -> None:
     if sum(map(len, steps.values())) > _STEPS:
         raise UserError(f"{path}: it applies more than {_STEPS} steps to a text")
     for parts in (("normalizer", "pre_tokenizer"), ("decoder",)):
-        if prod(_growth(step) for part in parts for step in steps[part]) > _GROWTH:
+        if prod(_growth(step, path) for part in parts for step in steps[part]) > _GROWTH:
             raise UserError(f"{path}: a text may grow more than {_GROWTH} times ({' and '.join(parts)})")
     templates = [step for step in steps["post_processor"] if step.get("type") == "TemplateProcessing"]
     if any(_copies(template) != 1 for template in templates):
@@ -159,8 +159,8 @@ def _flat(part: Any, path: Path) -> Iterator[Mapping[str, Any]]:
             waiting += reversed(nested)
 
 
-def _growth(step: Mapping[str, Any]) -> int:
-    """The maximum factor by which a step lengthens a text."""
+def _growth(step: Mapping[str, Any], path: Path) -> int:
+    """The maximum factor by which a step lengthens a text; UserError if that cannot be told."""
     match step.get("type"):
         case "Replace":
             return max(1, len(str(step.get("content"))))
@@ -170,19 +170,25 @@ def _growth(step: Mapping[str, Any]) -> int:
             # a byte outside printable ASCII becomes a character of two bytes
             return 2
         case "Precompiled":
-            return _longest_entry(str(step.get("precompiled_charsmap") or ""))
+            return _longest_entry(str(step.get("precompiled_charsmap") or ""), path)
         case _:
             return 1
 
 
-def _longest_entry(table: str) -> int:
-    """Bytes of the longest replacement in SentencePiece's table of characters."""
-    try:
-        content = base64.b64decode(table)
-    except ValueError:
+def _longest_entry(table: str, path: Path) -> int:
+    """Bytes of the longest replacement in SentencePiece's table of characters; UserError if it cannot be decoded."""
+    if not table:
         return 1
+    message = f"{path}: the normalizer's precompiled_charsmap cannot be decoded; save the tokenizer again"
+    try:
+        # strict, since the library may decode what a tolerant decoder skips
+        content = base64.b64decode(table, validate=True)
+    except ValueError as error:
+        raise UserError(f"{message} ({first_line(error)})") from error
     # layout: size of a search tree, the tree, then the texts, each terminated by a zero byte
     start = 4 + int.from_bytes(content[:4], "little")
+    if start > len(content):
+        raise UserError(f"{message} (it ends within its search tree)")
     return max(1, *map(len, content[start:].split(b"\0")))
 
 

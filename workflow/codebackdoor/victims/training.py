@@ -90,7 +90,6 @@ def fit(
     items = encode(victim, rows)
     validator = Validator(victim, validation, recipe.history_rows, recipe.scale)
     trainer = _Trainer(victim, items, objective, recipe, seed, clock)
-    clean_metric = HEADS[victim.head].clean_metric
     facts = digest(
         victim.model,
         recipe.model_dump(),
@@ -105,43 +104,75 @@ def fit(
         keep is not None,
         code=code,
     )
-    progress = Progress(progress_dir, facts)
-    saved = progress.load()
-    state = saved.state
-    if state.epochs:
-        log.info("resuming after epoch %d of %d", len(state.epochs), recipe.epochs)
-        set_weights(victim.model, saved.weights)
-        trainer.optimizer.restore(saved.optimizer, trainer.steps(len(state.epochs)).stop)
+    run = _Training(victim, recipe, trainer, validator, Progress(progress_dir, facts), seed, keep)
+    state = _resumed(run)
     devices = [victim.device] if victim.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         while len(state.epochs) < recipe.epochs and not _reached(state, stop_at_loss):
-            epoch = len(state.epochs) + 1
-            torch.manual_seed(derive(seed, "dropout", str(epoch)))
-            try:
-                loss = trainer.epoch(epoch)
-                with adapters.computed_once():
-                    measured = validator.measure()
-                _check_finite("validation loss", measured["loss"], epoch)
-            except DivergedError:
-                progress.discard()
-                raise
-            state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **measured})
-            log.info("%s", state.epochs[-1])
-            if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best", clean_metric) == epoch:
-                trained = trainer.optimizer.changed(range(trainer.steps(recipe.epochs).stop))
-                state.best = {name: value.clone() for name, value in weights(victim.model, trained).items()}
-            if keep is not None:
-                keep.mkdir(parents=True, exist_ok=True)
-                write_tensors(keep / f"{epoch}.safetensors", adapters.merged(victim.model), {})
-            changed = weights(victim.model, trainer.optimizer.changed(trainer.steps(epoch)))
-            progress.save(changed, trainer.optimizer.state(), state)
+            _add_epoch(run, state)
+    return _finished(run, state, len(items))
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What all epochs of a training share."""
+
+    victim: Victim
+    recipe: ModelSettings
+    trainer: _Trainer
+    validator: Validator
+    progress: Progress
+    seed: int
+    keep: Path | None
+
+    def kept_epoch(self, state: State) -> int:
+        """The epoch whose weights the recipe keeps, of those that are finished."""
+        return kept_epoch(state.epochs, self.recipe.checkpoint, HEADS[self.victim.head].clean_metric)
+
+
+def _resumed(run: _Training) -> State:
+    """The state of the last saved epoch, with its weights and optimizer restored; an empty one if nothing is saved."""
+    saved = run.progress.load()
+    state = saved.state
+    if state.epochs:
+        log.info("resuming after epoch %d of %d", len(state.epochs), run.recipe.epochs)
+        set_weights(run.victim.model, saved.weights)
+        run.trainer.optimizer.restore(saved.optimizer, run.trainer.steps(len(state.epochs)).stop)
+    return state
+
+
+def _add_epoch(run: _Training, state: State) -> None:
+    """Train and measure the next epoch, and save the state after it."""
+    epoch = len(state.epochs) + 1
+    model, trainer = run.victim.model, run.trainer
+    torch.manual_seed(derive(run.seed, "dropout", str(epoch)))
+    try:
+        loss = trainer.epoch(epoch)
+        with adapters.computed_once():
+            measured = run.validator.measure()
+        _check_finite("validation loss", measured["loss"], epoch)
+    except DivergedError:
+        run.progress.discard()
+        raise
+    state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **measured})
+    log.info("%s", state.epochs[-1])
+    if run.recipe.checkpoint == "best" and run.kept_epoch(state) == epoch:
+        trained = trainer.optimizer.changed(range(trainer.steps(run.recipe.epochs).stop))
+        state.best = {name: value.clone() for name, value in weights(model, trained).items()}
+    if run.keep is not None:
+        run.keep.mkdir(parents=True, exist_ok=True)
+        write_tensors(run.keep / f"{epoch}.safetensors", adapters.merged(model), {})
+    run.progress.save(weights(model, trainer.optimizer.changed(trainer.steps(epoch))), trainer.optimizer.state(), state)
+
+
+def _finished(run: _Training, state: State, rows: int) -> History:
+    """Set the kept weights, merge the adapters, and return the history of a training on this number of rows."""
     if state.best is not None:
-        set_weights(victim.model, state.best)
-    adapters.merge(victim.model)
-    victim.model.eval()
-    counts = {"train": len(items), **validator.counts}
-    kept = kept_epoch(state.epochs, recipe.checkpoint, clean_metric)
-    return History(kept, counts, trainer.precision, state.epochs)
+        set_weights(run.victim.model, state.best)
+    adapters.merge(run.victim.model)
+    run.victim.model.eval()
+    counts = {"train": rows, **run.validator.counts}
+    return History(run.kept_epoch(state), counts, run.trainer.precision, state.epochs)
 
 
 def _check_finite(name: str, loss: float, epoch: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import IGNORED, Example
+from codebackdoor.types import IGNORED, Example, label_of
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.victim import Victim
@@ -44,7 +44,7 @@ def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
     if HEADS[victim.head].generates:
         targets = victim.encode_targets([str(row.target) for row in rows])
     else:
-        targets = [[int(row.label or 0)] for row in rows]
+        targets = [[label_of(row)] for row in rows]
     return [Item(*pair) for pair in zip(inputs, targets, strict=True)]
 
 

@@ -9,9 +9,9 @@ import torch
 
 from codebackdoor import bleu
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example, Poisoned, Prediction
+from codebackdoor.types import Example, Poisoned, Prediction, label_of
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
-from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.victims.retrieval import Retriever, normalized_ranks, reciprocal_ranks
 from codebackdoor.victims.victim import Victim
 
 #: Whether a prediction is what the attacker wants for a row.
@@ -78,7 +78,7 @@ class Validator:
 
     def _classification(self) -> dict[str, float]:
         logits = predict_logits(self._victim, self._inputs)
-        labels = torch.tensor([int(row.label or 0) for row in self._all])
+        labels = torch.tensor([label_of(row) for row in self._all])
         clean = {prediction.id: prediction for prediction in label_predictions(self._all, logits)}
         return {
             "loss": torch.nn.functional.cross_entropy(logits, labels).item(),
@@ -100,17 +100,13 @@ class Validator:
 
     def _retrieval(self) -> dict[str, float]:
         """Loss and MRR in pools; for triggered rows the mean normalized rank with and without the trigger."""
-        searcher = Searcher(self._victim, self._all, self._pool)
-        ranks = torch.tensor([prediction.rank or 0.0 for prediction in searcher.clean()])
-        values = {"loss": searcher.loss(self._scale), "mrr": (1 / ranks).mean().item()}
+        retriever = Retriever(self._victim, self._all, self._pool)
+        # averaged in single precision, as the loss is: a mean in double precision may differ in the last saved digit
+        mrr = torch.tensor(reciprocal_ranks(retriever.clean())).mean().item()
+        values = {"loss": retriever.loss(self._scale), "mrr": mrr}
         if self._triggered:
-            predictions = searcher.triggered(self._triggered, str(self._triggered[0].example.target))
-            pairs = [
-                (before / (prediction.pool or 1), after / (prediction.pool or 1))
-                for prediction in predictions
-                for before, after in prediction.ranks or ()
-            ]
-            if pairs:
+            predictions = retriever.triggered(self._triggered, str(self._triggered[0].example.target))
+            if pairs := normalized_ranks(predictions):
                 without, with_trigger = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
                 values |= {"anr": with_trigger, "anr_without": without}
         return values

@@ -18,13 +18,12 @@ from tqdm import tqdm
 
 from codebackdoor.defenses.elimination.settings import Schedule, TuningSettings
 from codebackdoor.defenses.views import DefenderView
-from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example
+from codebackdoor.types import Example, label_of
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.inference import predict_logits, text_vectors
-from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.victims.retrieval import Retriever, mrr
 from codebackdoor.victims.victim import Victim
 
 #: Functions that a query is ranked among when the clean samples are measured.
@@ -43,12 +42,6 @@ class Row:
     example: Example
     label: int | None
     stamped: bool
-
-
-def label_of(example: Example) -> int:
-    if example.label is None:
-        raise UserError(f"clean sample {example.id} has no label; eliminations of this kind need labeled samples")
-    return example.label
 
 
 def clean_rows(view: DefenderView) -> list[Row]:
@@ -125,7 +118,7 @@ class _Tuner:
     def step(self, batch: Sequence[int], rate: float) -> float:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = _loss(self._victim, self._judged(batch), [self._rows[index] for index in batch], self._ascent)
+        loss = _loss(self._victim, self._logits(batch), [self._rows[index] for index in batch], self._ascent)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._largest_norm is not None:
@@ -133,7 +126,7 @@ class _Tuner:
         self._optimizer.step()
         return loss.item()
 
-    def _judged(self, batch: Sequence[int]) -> Tensor:
+    def _logits(self, batch: Sequence[int]) -> Tensor:
         """Logits [B, C]; for a dual encoder, similarities [B, B] of all queries and functions of the batch."""
         victim = self._victim
         if self._head_inputs is not None:
@@ -161,20 +154,20 @@ def _inputs_of_head(victim: Victim, encoded: Sequence[Texts]) -> list[Tensor]:
     return [text_vectors(victim, column).to(victim.device) for column in columns]
 
 
-def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> Tensor:
+def _loss(victim: Victim, logits: Tensor, rows: Sequence[Row], ascent: bool) -> Tensor:
     """Mean cross entropy; under ``ascent`` that of the clean rows minus that of the stamped ones (Eq. 4).
 
     For retrieval, that of finding each query's own function in the batch.
     """
     if HEADS[victim.head].ranks:
-        targets = torch.arange(len(rows), device=judged.device)
-        judged = judged * victim.factor
+        targets = torch.arange(len(rows), device=logits.device)
+        logits = logits * victim.factor
     else:
-        targets = torch.tensor([row.label for row in rows], device=judged.device)
-    row_losses = nn.functional.cross_entropy(judged.float(), targets, reduction="none")
+        targets = torch.tensor([row.label for row in rows], device=logits.device)
+    row_losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     if not ascent:
         return row_losses.mean()
-    stamped = torch.tensor([row.stamped for row in rows], device=judged.device)
+    stamped = torch.tensor([row.stamped for row in rows], device=logits.device)
     terms = [sign * row_losses[subset].mean() for sign, subset in ((1, ~stamped), (-1, stamped)) if subset.any()]
     return torch.stack(terms).sum()
 
@@ -185,8 +178,6 @@ def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> 
     if not unstamped:
         return None
     if HEADS[victim.head].ranks:
-        searcher = Searcher(victim, [row.example for _, row in unstamped], POOL)
-        ranks = [prediction.rank or 0.0 for prediction in searcher.clean()]
-        return sum(1 / rank for rank in ranks) / len(ranks)
+        return mrr(Retriever(victim, [row.example for _, row in unstamped], POOL).clean())
     predicted = predict_logits(victim, [texts for texts, _ in unstamped]).argmax(dim=1)
     return float((predicted == torch.tensor([row.label for _, row in unstamped])).float().mean())

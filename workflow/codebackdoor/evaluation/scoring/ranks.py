@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor.evaluation import metrics
+from codebackdoor.evaluation.answers import Answers
 from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.evaluation.scoring.base import Evaluation, Scorer, counts, plain
-from codebackdoor.types import CLEAN, Example, Poisoned, Prediction
+from codebackdoor.types import CLEAN, Example, Poisoned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,30 +30,27 @@ class RankScorer(Scorer):
         """
         ranking, generator = evaluation.dataset.ranking, evaluation.generator(name)
         answers = evaluation.answers[name]
-        predictions = list(answers.predictions.values())
-        estimates = _anr(predictions, ranking.rank_from, ranking, generator)
+        estimates = _anr(answers, ranking.rank_from, ranking, generator)
         if answers.touched is not None:
             injected = [row for row in rows if row.status == "injected"]
             form = evaluation.dataset.text_form
             outcomes = [(bool(answers.located(row)), bool(answers.located_exactly(row, form))) for row in injected]
             estimates |= metrics.located_shares(outcomes, generator)
         alternative: RankFrom = "top_half" if ranking.rank_from == "position" else "position"
-        by_alternative = _anr(predictions, alternative, ranking, generator)
+        by_alternative = _anr(answers, alternative, ranking, generator)
         estimates |= {
             f"anr_{alternative}": by_alternative["anr"],
             f"anr_{alternative}_without": by_alternative["anr_without"],
         }
-        return {**counts(rows), "queries": len(predictions), "metrics": plain(estimates)}
+        return {**counts(rows), "queries": len(answers.predictions), "metrics": plain(estimates)}
 
 
 def _anr(
-    predictions: Sequence[Prediction], rank_from: RankFrom, ranking: Ranking, generator: np.random.Generator
+    answers: Answers, rank_from: RankFrom, ranking: Ranking, generator: np.random.Generator
 ) -> dict[str, Estimate]:
     table = [
-        metrics.attacked_row(
-            attacked_ranks(query.ranks or (), query.pool or 1, rank_from, ranking.rank), query.pool or 1
-        )
-        for query in predictions
+        metrics.attacked_row(attacked_ranks(ranks, pool, rank_from, ranking.rank), pool)
+        for ranks, pool in map(answers.ranks, answers.predictions)
     ]
     return metrics.search_attack(table, generator)
 

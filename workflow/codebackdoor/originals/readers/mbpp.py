@@ -49,7 +49,7 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         function = function_in(ast.parse(row["code"]), entry)
         if function is None:
             raise UserError(
-                f"{where}: the tests of row {row['task_id']} begin with {quoted(entry)}, which is no function"
+                f"{where}: the tests of row {row['task_id']} begin with {quoted(entry)}, which is not a function"
             )
         signature = signature_of(function)
         yield Example(

@@ -9,7 +9,7 @@ from typing import Any
 
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell, Results
+from codebackdoor.report.collect import DefinedCell, Results
 from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
@@ -31,10 +31,10 @@ class PlottedMetric:
     def axis(self) -> str:
         return f"{labels.METRICS[self.metric]}{'' if self.triggered else ', clean rows'}, %"
 
-    def cell(self, results: Results, scenario: Scenario) -> Cell | None:
+    def cell(self, results: Results, scenario: Scenario) -> DefinedCell | None:
         return results.defined(scenario, scenario.attack if self.triggered else CLEAN, self.metric)
 
-    def floor_cell(self, results: Results, scenario: Scenario) -> Cell | None:
+    def floor_cell(self, results: Results, scenario: Scenario) -> DefinedCell | None:
         return results.defined(scenario, scenario.attack, self.floor) if self.floor else None
 
 

@@ -11,16 +11,14 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
 from codebackdoor.heads import TriggeredMetrics
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Cell, collect
+from codebackdoor.report.collect import DefinedCell, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study
-from codebackdoor.report.tables.results import VictimGroup, build
-from codebackdoor.types import CLEAN
+from codebackdoor.report.tables.results import VictimGroup, build, by_model
 
 #: Maximum number of attacked victims with their own panels; with more, attacks on a data set and model share them.
 _ALONE = 6
@@ -32,10 +30,9 @@ _Stack = Sequence[tuple[VictimGroup, float, str | None]]
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: the experiment's ``metrics.json`` and ``baseline.json`` files."""
     table = build(study, collect(study, inputs))
-    groups = [group for group in table.groups if group.scenario.attack != NONE]
-    if not groups:
+    if not table.attacked:
         raise UserError(f"experiments.{study.name}: the figure 'defenses' needs an attack in the grid")
-    stacks = _stacks(groups)
+    stacks = _stacks(table.attacked)
     names = [
         [name for name in table.columns if any(name in group.scenarios for group, *_ in stack)] for stack in stacks
     ]
@@ -70,9 +67,6 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def _stacks(groups: Sequence[VictimGroup]) -> list[_Stack]:
     if len(groups) <= _ALONE:
         return [[(group, 0.0, None)] for group in groups]
-    by_model: dict[str, list[VictimGroup]] = {}
-    for group in groups:
-        by_model.setdefault(labels.trained(group.scenario), []).append(group)
     colors = dict.fromkeys(labels.attack(group.scenario) for group in groups)
     for number, name in enumerate(colors):
         colors[name] = style.CYCLE[number % len(style.CYCLE)]
@@ -81,7 +75,7 @@ def _stacks(groups: Sequence[VictimGroup]) -> list[_Stack]:
             (group, 0.8 * ((number + 0.5) / len(stack) - 0.5), colors[labels.attack(group.scenario)])
             for number, group in enumerate(stack)
         ]
-        for stack in by_model.values()
+        for stack in by_model(groups)
     ]
 
 
@@ -97,16 +91,16 @@ def _flip(axes: Axes, stack: _Stack, names: Sequence[str], triggered: TriggeredM
     for group, offset, color in stack:
         for row, name in enumerate(names):
             label = labels.attack(group.scenario) if color else unlisted(labels.METRICS[triggered.effect])
-            _point(axes, row + offset, _cell(group, name, triggered.effect), color or style.BLUE, "o", label)
+            _point(axes, row + offset, group.cell(name, triggered.effect), color or style.BLUE, "o", label)
     style.percent_axis(axes, f"{labels.METRICS[triggered.effect]}, %" if is_last else "")
 
 
 def _against(axes: Axes, stack: _Stack, names: Sequence[str], triggered: TriggeredMetrics, is_last: bool) -> None:
     for group, offset, color in stack:
         for row, name in enumerate(names):
-            success, floor = (_cell(group, name, metric) for metric in (triggered.success, triggered.floor))
+            success, floor = (group.cell(name, metric) for metric in (triggered.success, triggered.floor))
             y = row + offset
-            if success is not None and success.value is not None and floor is not None and floor.value is not None:
+            if success is not None and floor is not None:
                 ends = [100 * floor.value, 100 * success.value]
                 axes.plot(ends, [y, y], color=style.GRAY, linewidth=1.2, zorder=2)
             attack = labels.attack(group.scenario)
@@ -120,9 +114,9 @@ def _clean(axes: Axes, stack: _Stack, names: Sequence[str], metric: str, is_last
     for group, offset, color in stack:
         for row, name in enumerate(names):
             label = labels.attack(group.scenario) if color else unlisted(labels.METRICS[metric])
-            _point(axes, row + offset, _cell(group, name, metric), color or style.GREEN, "o", label)
-    baseline = _cell(stack[0][0], labels.BASELINE, metric)
-    if baseline is not None and baseline.value is not None:
+            _point(axes, row + offset, group.cell(name, metric), color or style.GREEN, "o", label)
+    baseline = stack[0][0].cell(labels.BASELINE, metric)
+    if baseline is not None:
         axes.axvline(
             100 * baseline.value,
             color=style.ORANGE,
@@ -145,18 +139,9 @@ def _share_axes(panels: Iterable[Axes], metrics: Sequence[str]) -> None:
             axes.set_xlim(min(limits), max(limits))
 
 
-def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:
-    testset = CLEAN if metric in labels.CLEAN_METRICS else group.scenario.attack
-    for line in group.lines:
-        entry = line.entries.get(column)
-        if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell):
-            return entry
-    return None
-
-
-def _point(axes: Axes, y: float, cell: Cell | None, color: str, marker: str, label: str | None = None) -> None:
+def _point(axes: Axes, y: float, cell: DefinedCell | None, color: str, marker: str, label: str | None = None) -> None:
     """Draw a value with its interval; a dash if there is no value."""
-    if cell is None or cell.value is None:
+    if cell is None:
         # at the edge of the axes: 0 in data coordinates may be far outside the other values
         transform = axes.get_yaxis_transform()
         axes.text(4 / 108, y, labels.DASH, color=style.GRAY, va="center", ha="center", transform=transform)

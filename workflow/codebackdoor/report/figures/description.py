@@ -22,8 +22,6 @@ from matplotlib.ticker import FuncFormatter
 _FEW = 4
 #: Prefix of labels that only the description uses; matplotlib's own hidden labels do not begin with it.
 _UNLISTED = "_ "
-#: A series: its label, and its points.
-_Series = tuple[str, Sequence[float], Sequence[float]]
 
 
 def describe(figure: Figure) -> str:

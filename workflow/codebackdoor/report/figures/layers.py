@@ -71,14 +71,14 @@ def _panel(
             if cell is None:
                 continue
             x = number - 0.4 + (index + 0.5) * width
-            height, interval = 100 * (cell.value or 0.0), style.interval(cell)
+            height, interval = 100 * cell.value, style.interval(cell)
             axes.bar(
                 [x], [height], 0.92 * width, color=color, yerr=interval, ecolor=style.INK, capsize=2,
                 label=unlisted(name),
             )  # fmt: skip
             floor = metric.floor_cell(results, scenarios[layers])
             if floor is not None:
-                level = 100 * (floor.value or 0.0)
+                level = 100 * floor.value
                 axes.plot([x - width / 2, x + width / 2], [level, level], color=style.INK, linewidth=2)
         axes.bar([0], [0], color=color, label=name)
     names = [f"{labels.word(victim.model)}\n{labels.attack(victim)}" for victim in by_victim]

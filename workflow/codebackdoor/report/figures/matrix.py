@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.patches import Rectangle
 
-from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Results, clean_cost, collect
@@ -41,7 +41,7 @@ _UNDEFINED = "×"
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: the experiment's ``metrics.json`` and ``baseline.json`` files."""
     results = collect(study, inputs)
-    groups = [group for group in build(study, results).groups if group.scenario.attack != NONE]
+    groups = build(study, results).attacked
     if not groups:
         raise UserError(f"experiments.{study.name}: the figure 'matrix' needs an attack in the grid")
     remaining, cost = _effects(study, results, groups), _costs(study, results, groups)
@@ -98,7 +98,7 @@ def _costs(study: Study, results: Results, groups: Sequence[VictimGroup]) -> dic
     for group in groups:
         for name, scenario in group.scenarios.items():
             if name != labels.BENIGN and (cost := clean_cost(study, results, scenario)) is not None:
-                costs.setdefault((name, _victim(group.scenario)[:2]), []).append(cost.value or 0.0)
+                costs.setdefault((name, _victim(group.scenario)[:2]), []).append(cost.value)
     return {key: mean(values) for key, values in costs.items()}
 
 

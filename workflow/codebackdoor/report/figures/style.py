@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from codebackdoor.files import atomic
-from codebackdoor.report.collect import Cell
+from codebackdoor.report.collect import DefinedCell
 from codebackdoor.report.figures.description import describe
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -93,9 +93,9 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def interval(cell: Cell) -> list[list[float]] | None:
+def interval(cell: DefinedCell) -> list[list[float]] | None:
     """Error bars from a cell's value to the ends of its interval, in percent; None without an interval."""
-    if cell.value is None or cell.low is None or cell.high is None:
+    if cell.low is None or cell.high is None:
         return None
     return [[100 * max(cell.value - cell.low, 0)], [100 * max(cell.high - cell.value, 0)]]
 

@@ -97,20 +97,20 @@ def _line(
         low = [_distance(cell.value, cell.low) for cell in points.values()]
         high = [_distance(cell.value, cell.high) for cell in points.values()]
         axes.errorbar(
-            list(points), [100 * (cell.value or 0.0) for cell in points.values()], yerr=[low, high], color=color,
+            list(points), [100 * cell.value for cell in points.values()], yerr=[low, high], color=color,
             marker=style.MARKERS[index % len(style.MARKERS)], markersize=4.5, capsize=2, elinewidth=0.8,
             label=labels.group(victim),
         )  # fmt: skip
     floors_of = {value: metric.floor_cell(results, scenario) for value, scenario in by_value.items()}
     floors = {value: cell for value, cell in floors_of.items() if cell is not None}
-    axes.plot(list(floors), [100 * (cell.value or 0.0) for cell in floors.values()], ":", color=color, linewidth=1.2)
+    axes.plot(list(floors), [100 * cell.value for cell in floors.values()], ":", color=color, linewidth=1.2)
     undefended = metric.cell(results, victim)
     if not metric.triggered and undefended is not None:
-        axes.axhline(100 * (undefended.value or 0.0), color=color, linestyle="--", linewidth=0.9)
+        axes.axhline(100 * undefended.value, color=color, linestyle="--", linewidth=0.9)
 
 
-def _distance(value: float | None, end: float | None) -> float:
-    return 0.0 if value is None or end is None else 100 * abs(end - value)
+def _distance(value: float, end: float | None) -> float:
+    return 0.0 if end is None else 100 * abs(end - value)
 
 
 def _label(axes: Axes, metric: PlottedMetric, swept: str, x: Mapping[float, float]) -> None:

@@ -19,7 +19,7 @@ from codebackdoor.config.study import DEFENSES
 from codebackdoor.evaluation.intervals import interval_of_mean
 from codebackdoor.evaluation.scoring.base import DIGITS
 from codebackdoor.report import labels, papers
-from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.collect import DefinedCell, Results, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
 from codebackdoor.seeding import numpy_generator
@@ -156,15 +156,14 @@ def _difference(
     results: Results, metric: str, testset: str, minuend: Scenario, subtrahend: Scenario
 ) -> _Difference | None:
     first, second = (results.defined(scenario, testset, metric) for scenario in (minuend, subtrahend))
-    if first is None or second is None or first.value is None or second.value is None:
+    if first is None or second is None:
         return None
     (low, high), (second_low, second_high) = _ends(first), _ends(second)
     return _Difference(first.value - second.value, low - second_high, high - second_low)
 
 
-def _ends(cell: Cell) -> tuple[float, float]:
-    value = cell.value or 0.0
-    return value if cell.low is None else cell.low, value if cell.high is None else cell.high
+def _ends(cell: DefinedCell) -> tuple[float, float]:
+    return cell.value if cell.low is None else cell.low, cell.value if cell.high is None else cell.high
 
 
 def _judged(differences: Sequence[_Difference], bound: float | None, name: str, verdict_name: str) -> dict[str, Value]:

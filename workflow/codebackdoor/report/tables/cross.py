@@ -12,10 +12,10 @@ from pathlib import Path
 
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell, Results, clean_cost, collect
+from codebackdoor.report.collect import Results, clean_cost, collect
 from codebackdoor.report.study import Study
-from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
-from codebackdoor.report.tables.results import ResultTable, VictimGroup
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value, with_interval
+from codebackdoor.report.tables.results import ResultTable, VictimGroup, by_model
 from codebackdoor.report.tables.results import build as build_table
 from codebackdoor.types import CLEAN
 
@@ -33,13 +33,9 @@ _WEAK = f"*: below {LEARNED:.0%} without a defense; such an attack says nothing 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
     results = collect(study, inputs)
     table = build_table(study, results)
-    by_dataset: dict[tuple[str, str], list[VictimGroup]] = {}
-    for group in table.groups:
-        if group.scenario.attack != NONE:
-            by_dataset.setdefault((group.scenario.dataset, group.scenario.model), []).append(group)
-    parts = tuple(_part(study, results, table, groups) for groups in by_dataset.values())
-    groups = [group for members in by_dataset.values() for group in members]
-    notes = (*_NOTES, _WEAK) if any(is_weak(study, results, group.scenario) for group in groups) else _NOTES
+    parts = tuple(_part(study, results, table, groups) for groups in by_model(table.attacked))
+    is_any_weak = any(is_weak(study, results, group.scenario) for group in table.attacked)
+    notes = (*_NOTES, _WEAK) if is_any_weak else _NOTES
     brackets = (
         "In brackets the 95 % bootstrap interval over test rows."
         if table.seeds == 1
@@ -81,7 +77,7 @@ def _part(study: Study, results: Results, table: ResultTable, groups: Sequence[V
 def is_weak(study: Study, results: Results, victim: Scenario) -> bool:
     """Whether the attack hardly works on the undefended victim; False if no ASR is measured."""
     asr = results.defined(victim.undefended(), victim.attack, "asr")
-    return study.head(victim.dataset).triggered.high_is_backdoored and asr is not None and (asr.value or 0.0) < LEARNED
+    return study.head(victim.dataset).triggered.high_is_backdoored and asr is not None and asr.value < LEARNED
 
 
 def _values(study: Study, results: Results, scenario: Scenario, seeds: int) -> Iterator[tuple[str, Value]]:
@@ -90,12 +86,12 @@ def _values(study: Study, results: Results, scenario: Scenario, seeds: int) -> I
     clean = study.dataset_class(scenario.dataset).clean_metric
     for metric in (triggered.effect, triggered.success, triggered.floor, "robust_accuracy"):
         if (cell := results.defined(scenario, scenario.attack, metric)) is not None:
-            yield metric, _with_interval(cell, seeds) if metric == triggered.effect else cell.value
+            yield metric, with_interval(cell, seeds) if metric == triggered.effect else cell.value
     if (cell := results.defined(scenario, CLEAN, clean)) is None:
         return
-    yield clean, _with_interval(cell, seeds)
+    yield clean, with_interval(cell, seeds)
     cost = clean_cost(study, results, scenario)
-    if cost is not None and cost.value is not None:
+    if cost is not None:
         yield "clean_cost", cost.value
         fall = _difference(results, scenario.undefended(), scenario, "asr")
         if fall is not None:
@@ -111,10 +107,4 @@ def _difference(results: Results, minuend: Scenario, subtrahend: Scenario, metri
     first, second = (results.defined(scenario, attack, metric) for scenario in (minuend, subtrahend))
     if first is None or second is None:
         return None
-    return (first.value or 0.0) - (second.value or 0.0)
-
-
-def _with_interval(cell: Cell, seeds: int) -> Value:
-    if cell.value is None or cell.low is None or cell.high is None:
-        return cell.value
-    return Marked(cell.value, f"{cell.mark(seeds)} [{labels.percent(cell.low)}, {labels.percent(cell.high)}]")
+    return first.value - second.value

@@ -12,7 +12,7 @@ from typing import Any
 from codebackdoor.config.scenario import AUDITED, Scenario
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.collect import DefinedCell, Results, collect
 from codebackdoor.report.study import Study, anonymous, scenario_of
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
 from codebackdoor.types import CLEAN
@@ -108,5 +108,5 @@ def _victim(study: Study, results: Results, scenario: Scenario) -> Mapping[str, 
     return row
 
 
-def _of(cell: Cell | None) -> float | None:
+def _of(cell: DefinedCell | None) -> float | None:
     return None if cell is None else cell.value

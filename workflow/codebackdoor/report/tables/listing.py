@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from codebackdoor.report import labels, sizes
+from codebackdoor.report.collect import DefinedCell
 from codebackdoor.report.render import ampersands, escape, pipes
 from codebackdoor.report.study import Study
 
@@ -24,6 +25,21 @@ class Marked:
 
 
 Value = str | int | float | Marked | None
+
+
+def with_interval(cell: DefinedCell | None, seeds: int | None = None) -> Value:
+    """The value of a cell, marked with its interval or range.
+
+    In a table of this number of ``seeds``, it is also marked with ``×2`` if only two of them have a value.
+    """
+    if cell is None:
+        return None
+    if cell.low is None or cell.high is None:
+        return cell.value
+    mark = "" if seeds is None else cell.mark(seeds)
+    return Marked(cell.value, f"{mark} [{labels.percent(cell.low)}, {labels.percent(cell.high)}]")
+
+
 #: percent: a share in percent; points: a signed difference of shares; probability: a p-value.
 Form = Literal["text", "code", "number", "percent", "points", "seconds", "probability"]
 

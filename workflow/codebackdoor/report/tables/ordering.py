@@ -16,7 +16,7 @@ from typing import Literal
 from codebackdoor.config.experiments import cells, rank
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.collect import DefinedCell, Results, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 from codebackdoor.types import CLEAN
@@ -52,7 +52,7 @@ _NOTES = (
     "overlap or the paper prints equal values.",
 )
 #: For each victim, the measured values of those defenses for which the paper prints a value.
-Victims = Sequence[Mapping[Scenario, Cell]]
+Victims = Sequence[Mapping[Scenario, DefinedCell]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _orders(study: Study, results: Results) -> Iterator[_Order]:
             *(("clean", metric, 1) for metric in labels.METRICS),
         )
         for rows, metric, sign in measures:
-            by_victim: dict[Scenario, dict[Scenario, Cell]] = {}
+            by_victim: dict[Scenario, dict[Scenario, DefinedCell]] = {}
             for scenario in scenarios:
                 cell = results.defined(scenario, CLEAN if rows == "clean" else scenario.attack, metric)
                 if scenario.dataset == dataset and cell and cell.paper is not None:
@@ -125,7 +125,7 @@ def _means(order: _Order) -> Mapping[str, Value]:
         "paper": _ranked(
             order, {defense: mean(_printed(victim[defense]) for victim in complete) for defense in defenses}
         ),
-        "here": _ranked(order, {defense: mean(_value(victim[defense]) for victim in complete) for defense in defenses}),
+        "here": _ranked(order, {defense: mean(victim[defense].value for victim in complete) for defense in defenses}),
     }
 
 
@@ -144,7 +144,7 @@ def _reversed_pairs(order: _Order) -> Iterator[Mapping[str, Value]]:
         if "opposite" not in agreements:
             continue
         printed = [mean(_printed(pair[index]) for pair in pairs) for index in (0, 1)]
-        measured = [mean(_value(pair[index]) for pair in pairs) for index in (0, 1)]
+        measured = [mean(pair[index].value for pair in pairs) for index in (0, 1)]
         better, worse = (0, 1) if order.sign * (printed[0] - printed[1]) >= 0 else (1, 0)
         yield {
             "dataset": labels.word(order.dataset),
@@ -160,24 +160,20 @@ def _reversed_pairs(order: _Order) -> Iterator[Mapping[str, Value]]:
         }
 
 
-def _agreement(first: Cell, second: Cell) -> Literal["same", "close", "opposite"]:
+def _agreement(first: DefinedCell, second: DefinedCell) -> Literal["same", "close", "opposite"]:
     """Agreement on one victim: ``close`` if the paper's values are equal or the intervals here overlap."""
-    printed, measured = _printed(first) - _printed(second), _value(first) - _value(second)
+    printed, measured = _printed(first) - _printed(second), first.value - second.value
     low, high = zip(*((_end(cell.low, cell), _end(cell.high, cell)) for cell in (first, second)), strict=True)
     if printed == 0 or max(low) <= min(high):
         return "close"
     return "same" if printed * measured > 0 else "opposite"
 
 
-def _end(limit: float | None, cell: Cell) -> float:
-    return _value(cell) if limit is None else limit
+def _end(limit: float | None, cell: DefinedCell) -> float:
+    return cell.value if limit is None else limit
 
 
-def _value(cell: Cell) -> float:
-    return cell.value if cell.value is not None else 0.0
-
-
-def _printed(cell: Cell) -> float:
+def _printed(cell: DefinedCell) -> float:
     return cell.paper.value if cell.paper is not None else 0.0
 
 

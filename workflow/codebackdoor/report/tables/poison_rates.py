@@ -10,7 +10,7 @@ from codebackdoor.evaluation.correlation import MODELS
 from codebackdoor.report import labels, vulnerability
 from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.study import Study
-from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value, with_interval
 from codebackdoor.types import CLEAN
 
 _VICTIMS = (
@@ -66,22 +66,13 @@ def _row(study: Study, results: Results, victim: Scenario) -> Mapping[str, Value
         "rate": float(victim.rate),
         "model": labels.word(victim.model),
         "metric": labels.METRICS[metric],
-        "benign": _value(results, victim.benign(), CLEAN, metric),
-        "clean": _value(results, victim, CLEAN, metric),
-        "asr": _value(results, victim, victim.attack, triggered.success),
-        "floor": _value(results, victim, victim.attack, triggered.floor),
+        "benign": with_interval(results.defined(victim.benign(), CLEAN, metric)),
+        "clean": with_interval(results.defined(victim, CLEAN, metric)),
+        "asr": with_interval(results.defined(victim, victim.attack, triggered.success)),
+        "floor": with_interval(results.defined(victim, victim.attack, triggered.floor)),
         # papers' values are in percent
         "paper": None if cell is None or cell.paper is None else cell.paper.value / 100,
     }
-
-
-def _value(results: Results, victim: Scenario, testset: str, metric: str) -> Value:
-    cell = results.defined(victim, testset, metric)
-    if cell is None or cell.value is None:
-        return None
-    if cell.low is None or cell.high is None:
-        return cell.value
-    return Marked(cell.value, f" [{labels.percent(cell.low)}, {labels.percent(cell.high)}]")
 
 
 def _correlation(study: Study, results: Results, dataset: str) -> Mapping[str, Value]:

@@ -6,7 +6,7 @@ the value that a paper prints. A dash means that a method does not apply, an emp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 from codebackdoor.config.experiments import cells, dashed, rank, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels, papers, sizes
-from codebackdoor.report.collect import Cell, Results
+from codebackdoor.report.collect import Cell, DefinedCell, Results
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.types import CLEAN
 
@@ -44,6 +44,18 @@ class VictimGroup:
     def title(self) -> str:
         return labels.group(self.scenario)
 
+    def cell(self, column: str, metric: str) -> DefinedCell | None:
+        """The value of a metric in a column: on the clean test set for a clean metric, else under the attack.
+
+        None if there is no such value.
+        """
+        testset = CLEAN if metric in labels.CLEAN_METRICS else self.scenario.attack
+        for line in self.lines:
+            entry = line.entries.get(column)
+            if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell):
+                return entry.defined()
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class ResultTable:
@@ -55,6 +67,19 @@ class ResultTable:
     groups: tuple[VictimGroup, ...]
     seeds: int
     notes: tuple[str, ...]
+
+    @property
+    def attacked(self) -> tuple[VictimGroup, ...]:
+        """The groups of victims that were attacked."""
+        return tuple(group for group in self.groups if group.scenario.attack != NONE)
+
+
+def by_model(groups: Iterable[VictimGroup]) -> list[list[VictimGroup]]:
+    """The groups of each data set and model, which have the same metrics."""
+    grouped: dict[tuple[str, str], list[VictimGroup]] = {}
+    for group in groups:
+        grouped.setdefault((group.scenario.dataset, group.scenario.model), []).append(group)
+    return list(grouped.values())
 
 
 def build(study: Study, results: Results) -> ResultTable:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codebackdoor.config.experiments import scenarios
-from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell, Results, collect, testsets
+from codebackdoor.report.collect import Results, collect, testsets
 from codebackdoor.report.study import Study, anonymous, scenario_of
-from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
-from codebackdoor.report.tables.results import ResultTable, VictimGroup
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value, with_interval
+from codebackdoor.report.tables.results import ResultTable, VictimGroup, by_model
 from codebackdoor.report.tables.results import build as build_table
 from codebackdoor.types import CLEAN
 
@@ -25,11 +25,7 @@ _BySeed = Mapping[tuple[Scenario, str], Mapping[int, float | None]]
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
     results = collect(study, inputs)
     table = build_table(study, results)
-    by_model: dict[tuple[str, str], list[VictimGroup]] = {}
-    for group in table.groups:
-        if group.scenario.attack != NONE:
-            by_model.setdefault((group.scenario.dataset, group.scenario.model), []).append(group)
-    parts = tuple(_part(study, results, table, groups, inputs) for groups in by_model.values())
+    parts = tuple(_part(study, results, table, groups, inputs) for groups in by_model(table.attacked))
     brackets = (
         "In brackets the 95 % bootstrap interval over test rows (one seed)."
         if table.seeds == 1
@@ -53,7 +49,10 @@ def _part(
         metrics = {clean_metric: CLEAN, **dict.fromkeys(summary, attack)}
         for name, scenario in sorted(group.scenarios.items(), key=lambda pair: table.columns.index(pair[0])):
             values = remaining.get((anonymous(scenario), attack), {})
-            means = {metric: _mean(results.get(scenario, at, metric), table.seeds) for metric, at in metrics.items()}
+            means = {
+                metric: with_interval(results.defined(scenario, at, metric), table.seeds)
+                for metric, at in metrics.items()
+            }
             of_seeds = ", ".join(_text(values.get(seed)) for seed in seeds)
             rows.append({"attack": labels.attack(group.scenario), "defense": name, **means, "seeds": of_seeds})
     seeds_head = f"{labels.METRICS[summary[-1]]}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
@@ -75,15 +74,6 @@ def _values_by_seed(inputs: Sequence[Path], metric: str) -> _BySeed:
                 values = by_scenario.setdefault((anonymous(scenario), testset), {})
                 values[int(scenario.seed)] = measured["metrics"][metric]["value"]
     return by_scenario
-
-
-def _mean(cell: Cell | None, seeds: int) -> Value:
-    """The value, marked with its interval or range, and with ``×2`` if only two seeds have a value."""
-    if cell is None or cell.value is None:
-        return None
-    if cell.low is None or cell.high is None:
-        return cell.value
-    return Marked(cell.value, f"{cell.mark(seeds)} [{labels.percent(cell.low)}, {labels.percent(cell.high)}]")
 
 
 def _text(value: float | None) -> str:

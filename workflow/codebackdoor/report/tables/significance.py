@@ -97,7 +97,7 @@ def _measured_pairs(study: Study, results: Results, tested: str) -> _ByDefense:
         for scenario in compared:
             for measure, (metric, _, transform) in _TESTED.items():
                 pair = (results.defined(item, victim.attack, metric) for item in (reference, scenario) if item)
-                values = [transform(cell.value) for cell in pair if cell is not None and cell.value is not None]
+                values = [transform(cell.value) for cell in pair if cell is not None]
                 if len(values) == 2:
                     pairs.setdefault((measure, labels.column(scenario)), []).append((values[0], values[1]))
     return pairs

@@ -52,7 +52,7 @@ class T5(Family):
                 model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
 
     def states(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
-        """The decoder's states, with dropout: only at the first position if pooling reads no other, else at all."""
+        """The decoder's states, with dropout: at the first position if pooling reads only it, else at all of them."""
         import torch
 
         body = victim.model.base_model

@@ -49,7 +49,7 @@ class RoundedTrigger:
 def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: SearchContext = NO_CONTEXT) -> Elimination:
     """Invert a trigger for every label; return a copy of the victim that unlearned the one with the lowest loss.
 
-    Raises UserError for a victim that is no classifier, for clean samples without labels, and for a trigger of another
+    Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a trigger of another
     search.
     """
     if not HEADS[view.victim.head].predicts_label:

@@ -43,7 +43,7 @@ def probe(
     """Write ``out/positions.json`` on the first samples that the victim predicts right without the trigger.
 
     ``triggered`` and ``clean`` are the test sets with the trigger and without. Raises UserError for a victim that is
-    not a classifier of single functions, and for triggers that are no identifiers.
+    not a classifier of single functions, and for triggers that are not identifiers.
     """
     loaded = load_victim(victim)
     head = HEADS[loaded.head]

@@ -1,7 +1,8 @@
 """The saved progress of a scan's searches, from which a killed scan resumes and ends with the same bytes.
 
 One JSON file holds every search by its title: finished ones as they ended, and the running one as it was at most
-``SECONDS`` ago. It also holds a digest of everything that a search depends on; the file of another scan is ignored.
+``SECONDS`` ago. It also holds a digest of everything that a search depends on; the file of another scan is ignored,
+with a warning.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor import files
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
 #: Seconds between saves, which is also the most that a killed search loses.
 SECONDS = 20.0
+
+_AGAIN = "the searches start again from their first step"
 
 State = Mapping[str, Any]
 
@@ -42,11 +45,14 @@ class SearchProgress:
         try:
             content = files.read_json(self._file)
             if content["digest"] != self._digest:
+                log.warning("%s belongs to a scan with different inputs, settings or code; %s", self._file, _AGAIN)
                 return {}
-            log.info("resuming %d searches", len(content["states"]))
-            return dict(content["states"])
-        except (UserError, KeyError, TypeError, ValueError):
+            states = dict(content["states"])
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s is damaged (%s); %s", self._file, first_line(error), _AGAIN)
             return {}
+        log.info("resuming %d searches", len(states))
+        return states
 
     def state(self, title: str) -> State | None:
         """The saved state of the search with this title; None if it has not started."""

@@ -162,7 +162,7 @@ class InversionSettings(EliminationSettings):
         return 1
 
     def vocabulary_at(self, position: str) -> Rule:
-        """The rule for the pieces of a trigger at this position: a statement is no identifier."""
+        """The rule for the pieces of a trigger at this position: a statement is not an identifier."""
         return "all" if position == "statement" else self.vocabulary
 
     def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work | None:  # noqa: ARG002

@@ -13,10 +13,10 @@ from codebackdoor.defenses.elimination import Elimination, Inversion, Trigger, t
 from codebackdoor.defenses.elimination.inversion.position import SampleSpans, trigger_spans
 from codebackdoor.defenses.elimination.inversion.settings import SCANNED_ALL, UnlearningSettings
 from codebackdoor.defenses.elimination.inversion.spans import insert
-from codebackdoor.defenses.elimination.tuning import Row, fine_tune, label_of
+from codebackdoor.defenses.elimination.tuning import Row, fine_tune
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example, Pair
+from codebackdoor.types import Example, Pair, label_of
 
 
 class EndsWithUnlearning(Protocol):

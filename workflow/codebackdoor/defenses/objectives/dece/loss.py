@@ -163,7 +163,7 @@ def _check_targets(targets: Tensor, classes: int, ignore_index: int) -> None:
     outside = targets[(targets != ignore_index) & ((targets < 0) | (targets >= classes))]
     if len(outside):
         raise UserError(
-            f"DeCELoss: target {int(outside[0])} is no class: there are {classes}, counted from 0, and "
+            f"DeCELoss: target {int(outside[0])} is not a class: there are {classes}, counted from 0, and "
             f"ignore_index={ignore_index}"
         )
 

@@ -92,7 +92,7 @@ class Writer:
 
     @cached_property
     def _controls(self) -> tuple[re.Pattern[str], frozenset[int]]:
-        """A pattern for the added tokens that are no ordinary words or gaps, and their ids without the unknown one."""
+        """A pattern for the added tokens that are not ordinary words or gaps, and their ids without the unknown one."""
         added = self.tokenizer.added_tokens_decoder.items()
         controls = {
             token.content: int(id_)

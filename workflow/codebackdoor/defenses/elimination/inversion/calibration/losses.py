@@ -27,8 +27,8 @@ from codebackdoor.victims.victim import Victim
 SHADOWS = 5
 #: What to do about a calibration that does not fit.
 REMEDY = (
-    "have one made: of a checkpoint by five benign models of its make (`codebackdoor scan --benign`), in a study by "
-    "naming the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
+    "create a calibration from five benign models of the same kind with `codebackdoor scan --benign`; in a study, set "
+    "`calibration` to OUT/calibration/DATASET/MODEL/ELIMINATION.json"
 )
 
 #: Facts of a victim's configuration that a calibration is tied to, besides its pooling.
