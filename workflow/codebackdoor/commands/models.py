@@ -94,7 +94,7 @@ def train_victim(
     """Fine-tune a base model into a victim; an interrupted training resumes after its last complete epoch."""
     recipe = read_settings("models", "AnyModel", model, "--model")
     loss_settings = read_settings("methods", "AnyObjective", objective, "--objective")
-    if getattr(loss_settings, "checkpoint", None) is not None:
+    if loss_settings.taken_checkpoint is not None:
         raise UserError("--objective: with `checkpoint` nothing is trained; use `codebackdoor stop`")
     data = read_dataset(dataset)
     from codebackdoor import tasks
@@ -107,7 +107,7 @@ def train_victim(
         return task.hits_target(prediction, row, data.text_form)
 
     recipe, changes = recipe.for_head(data.head), loss_settings.recipe
-    keeps = getattr(loss_settings, "keep_epochs", False)
+    keeps = loss_settings.keeps_epochs
     differences = {"recipe": difference} if (difference := changes.differences(recipe)) else {}
     with recorded(out, {"seed": seed, **differences}, {"base": base, "stop_like": stop_like}):
         stage.train(
@@ -128,7 +128,7 @@ def train_victim(
 def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int) -> None:
     """Take the checkpoint of an undefended training that matches another victim on clean validation rows."""
     settings = read_settings("methods", "AnyObjective", objective, "--objective")
-    checkpoint = getattr(settings, "checkpoint", None)
+    checkpoint = settings.taken_checkpoint
     if checkpoint is None:
         raise UserError(f"--objective: {settings.method} without `checkpoint` is trained; use `codebackdoor train`")
     from codebackdoor.victims import stopping

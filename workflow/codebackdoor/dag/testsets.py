@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.methods import AnyObjective
 from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
 from codebackdoor.dag.paths import Paths, fill, values
@@ -116,13 +115,14 @@ class Testsets:
         return _one_of(
             name
             for name, settings in self.config.objectives.items()
-            if not _is_stopped(settings) and getattr(settings, "keep_epochs", False) == keeps
+            if settings.taken_checkpoint is None and settings.keeps_epochs == keeps
         )
 
     @property
     def stopped(self) -> str:
         """Constraint on the wildcard: the objectives whose victims are checkpoints of the undefended training."""
-        return _one_of(name for name, settings in self.config.objectives.items() if _is_stopped(settings))
+        objectives = self.config.objectives.items()
+        return _one_of(name for name, settings in objectives if settings.taken_checkpoint is not None)
 
     @cached_property
     def measured_first(self) -> Mapping[str, str]:
@@ -133,10 +133,6 @@ class Testsets:
     def measuring(self) -> str:
         """Constraint on the wildcard: the purifications under whose names evidence is stored."""
         return _one_of(dict.fromkeys(self.measured_first.values()))
-
-
-def _is_stopped(settings: AnyObjective) -> bool:
-    return getattr(settings, "checkpoint", None) is not None
 
 
 def _one_of(names: Iterable[str]) -> str:

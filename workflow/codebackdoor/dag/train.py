@@ -44,7 +44,7 @@ class Train(Part):
         yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
         if wildcards.attack != NONE:
             yield Input.file("triggered", self.paths.poisoned(wildcards, "valid"), "--triggered-valid")
-        objective = getattr(self.parameters.declared("objective", wildcards.objective), "stop_like", None)
+        objective = self.parameters.declared("objective", wildcards.objective).stops_like
         if objective is not None:
             yield Input.file(
                 "history", fill(f"{self.paths.trained}/history.json", wildcards, objective=objective), "--stop-like"
