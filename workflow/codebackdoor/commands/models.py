@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -31,6 +31,8 @@ from codebackdoor.commands.options import (
 from codebackdoor.errors import UserError
 
 if TYPE_CHECKING:
+    from codebackdoor.config.methods import AnyPurification
+    from codebackdoor.defenses.purification.settings import EvidenceSettings
     from codebackdoor.types import Poisoned, Prediction
 
 
@@ -56,7 +58,7 @@ def tokenizer(corpus: Path, prose: bool, size: int, out: Path) -> None:
 @THREADS
 def pretrain(name: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
     """Pretrain the small base model NAME on the corpus."""
-    recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{name}")
+    recipe = read_settings("pretraining", settings, f"pretraining.{name}")
     from codebackdoor.basemodels import stage
 
     stage.make_base(recipe, corpus, tokenizer, out, generator)
@@ -92,8 +94,8 @@ def train_victim(
     seed: int,
 ) -> None:
     """Fine-tune a base model into a victim; an interrupted training resumes after its last complete epoch."""
-    recipe = read_settings("models", "AnyModel", model, "--model")
-    loss_settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    recipe = read_settings("model", model, "--model")
+    loss_settings = read_settings("objective", objective, "--objective")
     if loss_settings.taken_checkpoint is not None:
         raise UserError("--objective: with `checkpoint` nothing is trained; use `codebackdoor stop`")
     data = read_dataset(dataset)
@@ -127,7 +129,7 @@ def train_victim(
 @CODE
 def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int) -> None:
     """Take the checkpoint of an undefended training that matches another victim on clean validation rows."""
-    settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    settings = read_settings("objective", objective, "--objective")
     checkpoint = settings.taken_checkpoint
     if checkpoint is None:
         raise UserError(f"--objective: {settings.method} without `checkpoint` is trained; use `codebackdoor train`")
@@ -143,7 +145,7 @@ def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int
 @CODE
 def gradients(objective: str, out: Path) -> None:
     """Compute how the gradient of a training loss depends on the probability of the label, in several epochs."""
-    settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    settings = read_settings("objective", objective, "--objective")
     from codebackdoor.defenses import objectives
     from codebackdoor.defenses.objectives.gradients import write_curves
 
@@ -174,7 +176,7 @@ def filter_rows(
     seed: int,
 ) -> None:
     """Drop the rows of a training set that look poisoned, before a victim is trained on it."""
-    method = read_settings("methods", "AnyFiltering", settings, "--settings")
+    method = read_settings("filtering", settings, "--settings")
     if method.reads_victim and victim is None:
         raise UserError(f"{method.method} looks at a victim: name one that was trained on these rows with --victim")
     if victim is not None and not method.reads_victim:
@@ -242,7 +244,7 @@ def eliminate(
     seed: int,
 ) -> None:
     """Edit a victim's weights to remove its backdoor, if it has one."""
-    method = read_settings("methods", "AnyElimination", settings, "--settings")
+    method = read_settings("elimination", settings, "--settings")
     from codebackdoor.defenses import stage
 
     with recorded(out, {"seed": seed}, {**helpers, "calibration": method.calibration_file}) as facts:
@@ -261,7 +263,7 @@ def eliminate(
 @CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
     """Run a method's label scan on benign victims; the results tell clean from backdoored victims in later scans."""
-    method = read_settings("methods", "AnyElimination", settings, "--settings")
+    method = read_settings("elimination", settings, "--settings")
     from codebackdoor.defenses.elimination.inversion.calibration import stage
     from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 
@@ -299,24 +301,24 @@ def purify(
     seed: int,
 ) -> None:
     """Rewrite test inputs to remove triggers, if there are any, and predict on the result."""
-    method = read_settings("methods", "AnyPurification", settings, "--settings")
+    method = read_settings("purification", settings, "--settings")
     if method.reads_trigger and trigger is None:
         raise UserError(
             f"{method.method} reads an inverted trigger: name the trigger.json of an elimination with --trigger"
         )
-    arguments = (method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
+    arguments = (read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
     if evidence is not None:
-        _check_keeps_evidence(method)
+        keeping = _keeping_evidence(method)
         from codebackdoor.defenses.evidence import decide
 
         with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}, helpers) as facts:
-            decide(*arguments, evidence)
+            decide(keeping, *arguments, evidence)
             facts["measured"] = _measured(evidence)
         return
     from codebackdoor.defenses import stage
 
     with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}, helpers):
-        stage.purify(*arguments, trigger)
+        stage.purify(method, *arguments, trigger)
 
 
 def _lines(paths: Iterable[Path]) -> int:
@@ -359,8 +361,7 @@ def suspect(
     seed: int,
 ) -> None:
     """Measure how suspicious the elements of test inputs are, once for all variants of a purification."""
-    method = read_settings("methods", "AnyPurification", settings, "--settings")
-    _check_keeps_evidence(method)
+    method = _keeping_evidence(read_settings("purification", settings, "--settings"))
     from codebackdoor.defenses import evidence
 
     with recorded(out, {"seed": seed}, helpers) as facts:
@@ -368,11 +369,12 @@ def suspect(
         facts["inputs"] = _lines([*inputs.values(), out / evidence.CALIBRATION])
 
 
-def _check_keeps_evidence(method: Any) -> None:
+def _keeping_evidence(settings: AnyPurification) -> EvidenceSettings:
     from codebackdoor.defenses.purification.settings import EvidenceSettings
 
-    if not isinstance(method, EvidenceSettings):
-        raise UserError(f"{method.method} keeps no evidence; use `codebackdoor purify` without --evidence")
+    if not isinstance(settings, EvidenceSettings):
+        raise UserError(f"{settings.method} keeps no evidence; use `codebackdoor purify` without --evidence")
+    return settings
 
 
 @click.command(short_help="Rewrite a test set, once for all victims.")
@@ -391,7 +393,7 @@ def rewrite(
     settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
     """Rewrite a test set once for all victims, with a purification that does not read the victim."""
-    method = read_settings("methods", "AnyPurification", settings, "--settings")
+    method = read_settings("purification", settings, "--settings")
     if method.reads_victim:
         raise UserError(f"{method.method} reads the victim; use `codebackdoor purify` instead")
     from codebackdoor.defenses import rewriting

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from codebackdoor.config import experiments
 from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
-from codebackdoor.dag.paths import Paths, fill, values
+from codebackdoor.dag.paths import Paths, Wildcards, fill, values
 from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.heads import HEADS
 from codebackdoor.trials import FILE
@@ -54,7 +53,7 @@ class Testsets:
         """For each data set, its attacks, each with the rate whose triggered test set is used."""
         return experiments.triggered(self.config.scenarios())
 
-    def of(self, wildcards: Any) -> dict[str, str]:
+    def of(self, wildcards: Wildcards) -> dict[str, str]:
         """The files of a scenario's test sets."""
         scenario = values(wildcards)
         dataset, attack = scenario["dataset"], scenario["attack"]
@@ -65,7 +64,7 @@ class Testsets:
             files[name] = self.paths.data(dataset, "test") if name == CLEAN else triggered
         return files
 
-    def rewritten(self, wildcards: Any) -> dict[str, str]:
+    def rewritten(self, wildcards: Wildcards) -> dict[str, str]:
         """Rewritten test sets of a scenario whose purification does not look at the victim."""
         pattern = f"{self.paths.rewritten}/purified.jsonl"
         return {
