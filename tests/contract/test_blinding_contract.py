@@ -24,6 +24,7 @@ from codebackdoor.defenses import blinding, elimination, filtering, purification
 from codebackdoor.defenses.elimination import Elimination, SearchContext
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
@@ -71,7 +72,7 @@ def shares(build: Build, victim: Path, inputs: Mapping[str, Path], monkeypatch: 
     monkeypatch.setattr(purification, "load", lambda _: lambda view, settings, seed: build(view, seed))
     testsets = {name: inputs[name] for name in ("clean", "codepoisoner_func")}
     out = victim.parent / "out"
-    stage.purify(SETTINGS, DATASET, victim, inputs["valid"], testsets, {}, out, SEED)
+    stage.purify(SETTINGS, DefenseJob(DATASET, victim, inputs["valid"], out, SEED, testsets=testsets))
     rows = [[row for _, row in files.read_rows(out / f"purified.{name}.jsonl")] for name in reversed(testsets)]
     return [sum(bool(row["touched"]) for row in testset) / len(testset) for testset in rows]
 
@@ -310,10 +311,10 @@ def test_unfinished_work_stays_in_its_own_folder(
     out = tmp_path / "codepoisoner_func-0.05/out"
     monkeypatch.setattr(elimination, "load", lambda _: killed)
     with pytest.raises(KeyboardInterrupt):
-        stage.eliminate(SETTINGS, DATASET, victim, inputs["clean"], {}, out, SEED)  # type: ignore[arg-type]
+        stage.eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
     assert (out.parent / ".out.progress/state.json").is_file()
     monkeypatch.setattr(elimination, "load", lambda _: resumed)
-    stage.eliminate(SETTINGS, DATASET, victim, inputs["clean"], {}, out, SEED)  # type: ignore[arg-type]
+    stage.eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 

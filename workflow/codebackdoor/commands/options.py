@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -219,6 +219,11 @@ def recorded(
     command_facts = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
     with provenance.recorded(out, command_facts | dict(facts)) as recorded_facts:
         yield recorded_facts
+
+
+def count_rows(paths: Iterable[Path]) -> int:
+    """Number of rows in JSON Lines files."""
+    return sum(path.read_bytes().count(b"\n") for path in paths)
 
 
 #: Module below ``config`` and name of the model or union of each kind; imported only when a command reads it.
