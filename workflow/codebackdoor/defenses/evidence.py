@@ -24,7 +24,6 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import predictions
 from codebackdoor.victims.checkpoints import local_folder
-from codebackdoor.victims.checksums import NAME as SUMS
 from codebackdoor.victims.rows import examples
 from codebackdoor.victims.victim import load_victim
 
@@ -148,7 +147,7 @@ def _facts(settings: EvidenceSettings, job: DefenseJob) -> Iterator[tuple[str, o
 
 def _checksum(folder: Path) -> str:
     """Checksum of a model: of its ``SHA256SUMS`` if it has one, otherwise of its files."""
-    sums = folder / SUMS
+    sums = folder / files.CHECKSUMS
     if sums.is_file():
         return files.sha256(sums)
     paths = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))

@@ -21,8 +21,7 @@ from codebackdoor.defenses.purification.token_spans import TokenSpans, split
 from codebackdoor.defenses.suspicion.masking import Element
 from codebackdoor.syntax import Tree, legal_name
 from codebackdoor.victims.batching import bucketed, halving, pad
-
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+from codebackdoor.victims.inference import TOKENS
 
 #: Fillings of one element that are tried, best first, until one is legal.
 TRIES = 4096
@@ -114,7 +113,7 @@ class Infiller:
         def run(batch: Sequence[int]) -> None:
             ranked.update(zip(batch, self._rank_batch([gaps[index] for index in batch]), strict=True))
 
-        for batch in bucketed([len(gap.ids) for gap in gaps], TOKENS_PER_BATCH[self._model.device.type]):
+        for batch in bucketed([len(gap.ids) for gap in gaps], TOKENS[self._model.device.type]):
             halving(batch, run)
         return [ranked[index] for index in range(len(gaps))]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from codebackdoor.batch_sizes import GPU_TOKENS
 from codebackdoor.defenses.purification.paraphrasing.settings import TEXT
 from codebackdoor.defenses.purification.paraphrasing.template import check_template, rendered
 from codebackdoor.defenses.views import TextView
@@ -30,7 +31,7 @@ from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokeniz
 #: How often control tokens are broken up: breaking one may join the parts of another.
 _ROUNDS = 8
 #: Tokens of one batch, prompts and longest outputs together.
-TOKENS = {"cpu": 8192, "cuda": 65536}
+TOKENS = {"cpu": 8192, "cuda": GPU_TOKENS}
 
 
 @dataclass(frozen=True)
