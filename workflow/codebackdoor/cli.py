@@ -141,7 +141,7 @@ for _module, _names in {
     ),
     "checkpoints": ("scan", "clean"),
     "sources": ("sanitize",),
-    "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
+    "study": ("check", "describe", "methods", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
     for _name in _names:
         main.add_command(getattr(importlib.import_module(f"codebackdoor.commands.{_module}"), _name))
