@@ -42,9 +42,6 @@ BENIGN_PURIFIED = VictimKind("_benign", CONSTRAINTS["dataset"], NONE, (CLEAN,))
 class Testsets:
     """The test sets of every scenario, and their files."""
 
-    #: Keeps pytest from collecting this class.
-    __test__ = False
-
     def __init__(self, config: Config, paths: Paths) -> None:
         self.config, self.paths = config, paths
 
