@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from leaks import CARD, leaks
-from purification_models import example, view
+from purification_models import example, make_view
 from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
@@ -84,7 +84,7 @@ def shuffled(rows: Sequence[Example]) -> list[Example]:
 
 def unprotected(build: Build, victim: Path, together: bool) -> list[float]:
     """The shares that a cheat reaches without protection: all inputs in one call, or the clean ones in a first call."""
-    purifier = build(replace(view(load_victim(victim), VALID)), SEED)
+    purifier = build(replace(make_view(load_victim(victim), VALID)), SEED)
     calls = [shuffled([*CLEAN, *TWINS])] if together else [CLEAN, TWINS]
     rows = {row.example.id: row for inputs in calls for row in purifier.purify(inputs)}
     return [share([rows[row.id] for row in testset]) for testset in (TWINS, CLEAN)]
@@ -127,7 +127,7 @@ def test_a_purification_that_compares_inputs_fails_the_job(
 
 @pytest.mark.parametrize("build", [cheats.Twins, cheats.Remembering, cheats.Company])
 def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) -> None:
-    purifier = build(view(load_victim(victim), VALID), SEED)
+    purifier = build(make_view(load_victim(victim), VALID), SEED)
     with pytest.raises(UserError, match="are rewritten differently alone than together"):
         rewriting.blindly(purifier, {"mixed": [*CLEAN[:30], *TWINS]})
 
@@ -253,13 +253,13 @@ class Snoop:
         return [Judged(row.id, dropped=False) for row in rows]
 
     @classmethod
-    def eliminate(cls, defender: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
+    def eliminate(cls, view: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
         work = context.folder
         assert work is not None
-        cls(defender, settings, seed, context, list(work.parent.iterdir()))
+        cls(view, settings, seed, context, list(work.parent.iterdir()))
         work.mkdir(parents=True, exist_ok=True)
         (work / "state.json").write_text("{}")
-        return Elimination(defender.victim, None)
+        return Elimination(view.victim, None)
 
 
 def test_a_defense_finds_no_name_of_the_attack_around_it(
@@ -303,10 +303,10 @@ def test_unfinished_work_stays_in_its_own_folder(
         Snoop.eliminate(*arguments)
         raise KeyboardInterrupt
 
-    def resumed(defender: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
+    def resumed(view: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
         assert context.folder is not None
         assert (context.folder / "state.json").read_text() == "{}"
-        return Elimination(defender.victim, None)
+        return Elimination(view.victim, None)
 
     out = tmp_path / "codepoisoner_func-0.05/out"
     monkeypatch.setattr(elimination, "load", lambda _: killed)
