@@ -67,7 +67,8 @@ def test_json_says_who_asked_what_of_which_model(place: Path) -> None:
     assert (report["text_form"], report["max_length"], report["beside"], report["card"]) == ("lexed", 64, [], None)
     assert (report["starts"], report["searched_on"], report["reason"]) == (1, {"0": 4, "1": 4}, None)
     assert 0 < report["flip_rows"] <= 20
-    assert 0 <= report["flip_rate"] <= 1
+    flipped = report["flip_rate"] * report["flip_rows"]
+    assert flipped == pytest.approx(round(flipped), abs=1e-4)
     assert report["seconds"] > 0
 
 
