@@ -18,7 +18,7 @@ from tiny_models import base_folder, generator, understanding
 from codebackdoor.cli import main
 from codebackdoor.config.loading import read_yaml
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
-from codebackdoor.defenses.verdict import LOCAL
+from codebackdoor.defenses.verdict import LOCAL_SEARCH
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import class_logits
@@ -323,7 +323,11 @@ def test_what_breaks_does_not_exit_like_a_backdoor(models: Path, monkeypatch: py
 
 def test_the_defaults_are_those_of_the_default_study() -> None:
     study = EliBadCodeSettings.model_validate(read_yaml(ROOT / "config.yaml")["eliminations"]["elibadcode"])
-    assert (LOCAL.beta, LOCAL.ratio, LOCAL.unlearning) == (study.beta, study.ratio, study.unlearning)
+    assert (LOCAL_SEARCH.beta, LOCAL_SEARCH.ratio, LOCAL_SEARCH.unlearning) == (
+        study.beta,
+        study.ratio,
+        study.unlearning,
+    )
 
 
 def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Path) -> None:

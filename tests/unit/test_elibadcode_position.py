@@ -12,7 +12,7 @@ from tiny_models import crafter
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.inversion.carriers import cut
 from codebackdoor.defenses.elimination.inversion.position import (
-    MASK,
+    MASK_TOKEN,
     carriers,
     inside,
     own_losses,
@@ -172,7 +172,7 @@ def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels
     example = Example("a", "python", CODE, label=1)
     options = candidates(tree(), "one")
     (changes,) = sensitivities(view.victim, [example], [options])
-    _, substitute = stand_in(view.victim.tokenizer, MASK)
+    _, substitute = stand_in(view.victim.tokenizer, MASK_TOKEN)
     assert substitute == view.victim.tokenizer.unk_token_id
     for option, change in changes:
         losses = []
@@ -197,10 +197,10 @@ def test_a_sample_without_identifiers_has_no_place() -> None:
 def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:
     model = victim()
     model.tokenizer.unk_token = None
-    assert stand_in(model.tokenizer, MASK) == ("<mask>", model.tokenizer.mask_token_id)
+    assert stand_in(model.tokenizer, MASK_TOKEN) == ("<mask>", model.tokenizer.mask_token_id)
     model.tokenizer.mask_token = None
     with pytest.raises(UserError, match="neither"):
-        stand_in(model.tokenizer, MASK)
+        stand_in(model.tokenizer, MASK_TOKEN)
 
 
 def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sensitive_one() -> None:

@@ -245,7 +245,7 @@ def test_a_template_that_fails_is_one_error(make: Make) -> None:
 
 @pytest.mark.parametrize("over", ["range(99999)", "messages[0]['content'] * 20"])
 def test_a_template_that_does_not_end_is_refused(over: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template, "SECONDS", 1)
+    monkeypatch.setattr(template, "PROBE_SECONDS", 1)
     folder = make("llama", "".join(f"{{% for {name} in {over} %}}" for name in "abc") + "{% endfor %}" * 3 + CHAT)
     with pytest.raises(UserError, match="chat template takes more than 1 seconds for one message; use another model"):
         load("paraphrasing")(make_view(paraphraser=folder), settings(source="model"), 1)

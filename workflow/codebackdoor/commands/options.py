@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import click
 
-from codebackdoor.config.hub import MIRROR as MIRROR_VARIABLE
-from codebackdoor.config.hub import hub_id
+from codebackdoor.config.hub import MIRROR_VARIABLE, hub_id
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset

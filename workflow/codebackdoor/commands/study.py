@@ -170,7 +170,7 @@ def keep_records(configs: tuple[Path, ...]) -> None:
     from codebackdoor.runs import records
 
     out = _run_folder(configs)
-    click.echo(f"{records.keep(out)} records in {out / records.NAME}")
+    click.echo(f"{records.keep(out)} records in {out / records.RECORDS}")
 
 
 @click.command(short_help="Restore Snakemake's records of a run made elsewhere.")

@@ -20,7 +20,7 @@ from codebackdoor.defenses.filtering.settings import FilterSettings
 from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.errors import UserError, nearest
 
-WIDTH = 110
+LINE_WIDTH = 110
 
 
 def schema() -> str:
@@ -85,7 +85,7 @@ def _field(name: str, field: FieldInfo) -> Iterator[str]:
         yield f"{name}: {' | '.join(choices) or '(required)'}"
         return
     plain = json.loads(json.dumps(default, default=str))
-    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=WIDTH, allow_unicode=True)
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=LINE_WIDTH, allow_unicode=True)
     first, *rest = text.removesuffix("...\n").rstrip().splitlines()
     yield f"{name}: {first}"
     yield from rest
@@ -121,7 +121,7 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _comment(text: Any) -> Iterator[str]:
-    for line in textwrap.wrap(" ".join(str(text or "").split()), WIDTH - 2):
+    for line in textwrap.wrap(" ".join(str(text or "").split()), LINE_WIDTH - 2):
         yield f"# {line}"
 
 

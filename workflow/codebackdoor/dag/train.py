@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from codebackdoor.config.scenario import KEPT, NONE
+from codebackdoor.config.scenario import EPOCH_WEIGHTS, NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json
 from codebackdoor.dag.paths import Wildcards, fill
@@ -54,7 +54,7 @@ class Train(Part):
     def stop(self, wildcards: Wildcards) -> Iterator[Input]:
         """The undefended victim with the weights of its epochs, and the victim that the checkpoint should match."""
         undefended = fill(self.paths.trained, wildcards, objective="cross_entropy")
-        files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{KEPT}"]
+        files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{EPOCH_WEIGHTS}"]
         yield Input("victim", files, ("--victim", undefended))
         checkpoint = self.parameters.declared("objective", wildcards.objective).taken_checkpoint
         if checkpoint is None:

@@ -33,7 +33,7 @@ from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
 #: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode_extended).
-LOCAL = EliBadCodeSettings(
+LOCAL_SEARCH = EliBadCodeSettings(
     method="elibadcode",
     beta=0.002,
     rounds=4,
@@ -115,7 +115,7 @@ def _fitting(view: DefenderView, name: str, settings: CalibratedSettings | None)
         path = calibrations.existing(UNCALIBRATED.model_copy(update={"calibration": name}))
         calibration = calibrations.read(path)
         # shipped calibrations are of small models; they unlearn as in the default study, as often as it takes
-        base = LOCAL if name in LOCAL.shipped_calibrations() else UNCALIBRATED
+        base = LOCAL_SEARCH if name in LOCAL_SEARCH.shipped_calibrations() else UNCALIBRATED
         scans = {frozenset(SCANNED): "scan", frozenset(SCANNED_ALL): "scan_all"}
         position = scans.get(frozenset(calibration.losses), next(iter(calibration.losses), ""))
         budget, searched = calibration.budget, EliBadCodeSettings.fields_read("searched")

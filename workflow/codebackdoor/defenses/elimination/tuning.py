@@ -28,7 +28,7 @@ from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
 #: Functions that a query is ranked among when the clean samples are measured.
-POOL = 100
+CLEAN_POOL = 100
 #: The released schedule: share of the steps over which the rate rises, and the largest norm of a step's gradient.
 WARMUP, LARGEST_NORM = 0.1, 1.0
 
@@ -185,7 +185,7 @@ def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> 
     if not unstamped:
         return None
     if HEADS[victim.head].ranks:
-        searcher = Searcher(victim, [row.example for _, row in unstamped], POOL)
+        searcher = Searcher(victim, [row.example for _, row in unstamped], CLEAN_POOL)
         ranks = [prediction.rank or 0.0 for prediction in searcher.clean()]
         return sum(1 / rank for rank in ranks) / len(ranks)
     predicted = predict_logits(victim, [texts for texts, _ in unstamped]).argmax(dim=1)

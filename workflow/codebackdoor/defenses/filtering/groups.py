@@ -12,7 +12,7 @@ from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.types import Example
 from codebackdoor.victims.representations import Floats, representations
 
-Indices = NDArray[np.intp]
+RowIndices = NDArray[np.intp]
 
 
 def represented(view: TrainingView, rows: Sequence[TrainingRow]) -> Floats:
@@ -22,7 +22,7 @@ def represented(view: TrainingView, rows: Sequence[TrainingRow]) -> Floats:
     )
 
 
-def groups(rows: Sequence[TrainingRow]) -> Mapping[str, Indices]:
+def groups(rows: Sequence[TrainingRow]) -> Mapping[str, RowIndices]:
     """Indices of the rows by their label, in ascending order; one group, ``all``, of rows without labels."""
     labels = np.array(["all" if row.label is None else str(row.label) for row in rows])
     return {str(label): np.flatnonzero(labels == label) for label in np.unique(labels)}

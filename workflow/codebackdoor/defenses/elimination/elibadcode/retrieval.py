@@ -27,14 +27,14 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.elibadcode.words import TargetWords
 from codebackdoor.defenses.elimination.inversion.candidates import (
     Candidate,
-    Indices,
+    VocabularyIndices,
     contexts,
     first_trigger,
     neighbors,
     substitutes,
 )
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
-from codebackdoor.defenses.elimination.inversion.classifier import KEPT
+from codebackdoor.defenses.elimination.inversion.classifier import RACED_SHARE
 from codebackdoor.defenses.elimination.inversion.gradients import SlotGradients, embed
 from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
 from codebackdoor.defenses.elimination.inversion.search import Step, Trajectory
@@ -80,8 +80,8 @@ def gradients(
     vocabulary: TriggerVocabulary,
     words: TargetWords,
     loss: InversionLoss,
-    trigger: Indices,
-    target: Indices,
+    trigger: VocabularyIndices,
+    target: VocabularyIndices,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the loss by the one-hot coordinates of trigger, [n, V], and target, [m, W]; all samples at once."""
     target_ids = words.ids(target)
@@ -121,7 +121,7 @@ def raced(
     first_losses = losses(victim, carriers[:first], triggers, targets, loss)
     # the last of each is the current one, which stays in the race
     rows, columns = (
-        sorted({*best.argsort()[: math.ceil(KEPT * len(best))].tolist(), len(best) - 1})
+        sorted({*best.argsort()[: math.ceil(RACED_SHARE * len(best))].tolist(), len(best) - 1})
         for best in (first_losses.min(1).values, first_losses.min(0).values)
     )
     scores = torch.full_like(first_losses, torch.inf)
@@ -175,7 +175,7 @@ class RetrievalObjective:
 
     def _neighbors(
         self, current: Candidate, generator: np.random.Generator
-    ) -> tuple[list[Indices], list[Indices], int]:
+    ) -> tuple[list[VocabularyIndices], list[VocabularyIndices], int]:
         """Candidate triggers and targets, each list ending with the current one, so that either may stay."""
         settings, (trigger, target) = self.settings, current
         for_trigger, for_target = gradients(
@@ -185,7 +185,7 @@ class RetrievalObjective:
         triggers, dropped = neighbors(
             trigger, options, self.vocabulary, self.contexts, {trigger}, settings.candidates, generator
         )
-        targets: list[Indices] = []
+        targets: list[VocabularyIndices] = []
         if target:
             options = substitutes(for_target, self.words, settings.top_k)
             targets, _ = neighbors(target, options, self.words, [True], {target}, settings.candidates, generator)
