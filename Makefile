@@ -123,8 +123,9 @@ lint: $(STAMP)  ## run only the checks, without the tests
 	codebackdoor schema --check schemas
 	pytest -q tests/unit/test_words.py
 
-schema: $(STAMP)  ## write schemas/ from the settings classes
+schema: $(STAMP)  ## write schemas/ and the table of methods (docs/methods.md) from the settings classes
 	codebackdoor schema schemas
+	codebackdoor methods docs/methods.md
 
 pretrain: $(STAMP)  ## pretrain the base models from the corpus, into OUT/models/base (hours; they are already in basemodels/)
 	$(SNAKEMAKE) -- base_models

@@ -39,7 +39,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from codebackdoor import files
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion.candidates import (
-    Indices,
+    VocabularyIndices,
     contexts,
     first_trigger,
     neighbors,
@@ -81,7 +81,7 @@ class Plain:
     #: Whether every sample is padded to the victim's maximum, in one batch.
     whole: bool
 
-    def batches(self, trigger: Indices) -> list[tuple[list[int], Tensor, Tensor]]:
+    def batches(self, trigger: VocabularyIndices) -> list[tuple[list[int], Tensor, Tensor]]:
         """Samples, ids and mask of each batch."""
         rows = [carrier.fill(*rendered(self.vocabulary, trigger))[0] for carrier in self.carriers]
         pad_id, device = self.victim.pad_id, self.victim.device
@@ -91,7 +91,7 @@ class Plain:
         ids, mask = pad([*rows, [0] * self.victim.max_length], pad_id, device)
         return [(list(range(len(rows))), ids[:-1], mask[:-1])]
 
-    def loss(self, trigger: Indices) -> float:
+    def loss(self, trigger: VocabularyIndices) -> float:
         total = 0.0
         with torch.inference_mode():
             for group, ids, mask in self.batches(trigger):
@@ -100,7 +100,7 @@ class Plain:
                 total += cross_entropy(logits, targets, reduction="sum").item()
         return total / len(self.carriers)
 
-    def gradient(self, trigger: Indices) -> Tensor:
+    def gradient(self, trigger: VocabularyIndices) -> Tensor:
         """Gradient [n, V] by one-hot rows of the whole vocabulary, then restricted to the trigger's pieces."""
         table: Tensor = self.victim.model.get_input_embeddings().weight
         # after a space and elsewhere, since the first piece differs
@@ -129,9 +129,9 @@ class Plain:
 class Walk:
     """The triggers before each step and after the last, their losses, and the candidates' losses of each step."""
 
-    triggers: list[Indices] = field(default_factory=list)
+    triggers: list[VocabularyIndices] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    scored: list[dict[Indices, float]] = field(default_factory=list)
+    scored: list[dict[VocabularyIndices, float]] = field(default_factory=list)
 
 
 def reference(plain: Plain, settings: EliBadCodeSettings, generator: np.random.Generator) -> Walk:
@@ -188,12 +188,12 @@ class Setting:
         objective = ClassifierObjective(self.victim, self.carriers, self.vocabulary, loss, settings)
         return search(objective, self.generator(), "", progress)
 
-    def candidates(self) -> tuple[list[Indices], list[list[Indices]]]:
+    def candidates(self) -> tuple[list[VocabularyIndices], list[list[VocabularyIndices]]]:
         """The package's triggers after each step, and the candidates that each step scored."""
         progress = Recorded()
         self.package(progress)
         states = progress.states[:-1]
-        before: set[Indices] = set()
+        before: set[VocabularyIndices] = set()
         steps = []
         for state in states:
             visited = {candidate.trigger for candidate in state["visited"]}
@@ -201,7 +201,7 @@ class Setting:
             before = visited
         return [state["current"].trigger for state in states], steps
 
-    def forward(self, steps: Sequence[Sequence[Indices]], by_package: bool) -> float:
+    def forward(self, steps: Sequence[Sequence[VocabularyIndices]], by_package: bool) -> float:
         """Seconds of only the forward passes that score these candidates, by the package or by transformers."""
         seconds = 0.0
         for step in steps:
@@ -247,7 +247,7 @@ class Clock:
 CLOCK = Clock()
 
 
-def apart(walk: Walk, triggers: Sequence[Indices]) -> dict[str, object]:
+def apart(walk: Walk, triggers: Sequence[VocabularyIndices]) -> dict[str, object]:
     """The first step at which a search deviates from the reference, and by how much its loss is then higher (nats)."""
     for step, (expected, actual) in enumerate(zip(walk.triggers[1:], triggers, strict=True)):
         if expected != actual:

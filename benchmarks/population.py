@@ -177,6 +177,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
     from codebackdoor.config.methods import AnyAttack
     from codebackdoor.defenses import objectives
     from codebackdoor.defenses import stage as defenses
+    from codebackdoor.defenses.job import DefenseJob
     from codebackdoor.evaluation import stage as evaluation
     from codebackdoor.victims import predictions
     from codebackdoor.victims import stage as training
@@ -218,10 +219,8 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
         edited = folder / method
         if not (edited / "provenance.json").is_file():
             inverted = folder / "elibadcode" if method == "elibadcode_extended" else None
-            clean = data / "clean.jsonl"
-            phases = defenses.eliminate(
-                settings, dataset, folder / "model", clean, {}, edited, plan.seed, inverted=inverted
-            )
+            job = DefenseJob(dataset, folder / "model", data / "clean.jsonl", edited, plan.seed)
+            phases = defenses.eliminate(settings, job, inverted=inverted)
             files.write_json(edited / "provenance.json", {"phases": phases})
         trigger = files.read_json(edited / "trigger.json")
         after = measured(edited, method)

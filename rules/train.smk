@@ -124,7 +124,7 @@ use rule train as train_keeping with:
             f"{dag.paths.trained}/",
             *model_files("README.md", "history.json", "provenance.json"),
         ),
-        f"{dag.paths.trained}/{KEPT}",
+        f"{dag.paths.trained}/{EPOCH_WEIGHTS}",
     wildcard_constraints:
         objective=dag.testsets.trained(keeps=True),
 

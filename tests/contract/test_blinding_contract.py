@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from leaks import CARD, leaks
-from purification_models import example, view
+from purification_models import example, make_view
 from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
@@ -24,6 +24,7 @@ from codebackdoor.defenses import blinding, elimination, filtering, purification
 from codebackdoor.defenses.elimination import Elimination, SearchContext
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
@@ -71,7 +72,7 @@ def shares(build: Build, victim: Path, inputs: Mapping[str, Path], monkeypatch: 
     monkeypatch.setattr(purification, "load", lambda _: lambda view, settings, seed: build(view, seed))
     testsets = {name: inputs[name] for name in ("clean", "codepoisoner_func")}
     out = victim.parent / "out"
-    stage.purify(SETTINGS, DATASET, victim, inputs["valid"], testsets, {}, out, SEED)
+    stage.purify(SETTINGS, DefenseJob(DATASET, victim, inputs["valid"], out, SEED, testsets=testsets))
     rows = [[row for _, row in files.read_rows(out / f"purified.{name}.jsonl")] for name in reversed(testsets)]
     return [sum(bool(row["touched"]) for row in testset) / len(testset) for testset in rows]
 
@@ -83,7 +84,7 @@ def shuffled(rows: Sequence[Example]) -> list[Example]:
 
 def unprotected(build: Build, victim: Path, together: bool) -> list[float]:
     """The shares that a cheat reaches without protection: all inputs in one call, or the clean ones in a first call."""
-    purifier = build(replace(view(load_victim(victim), VALID)), SEED)
+    purifier = build(replace(make_view(load_victim(victim), VALID)), SEED)
     calls = [shuffled([*CLEAN, *TWINS])] if together else [CLEAN, TWINS]
     rows = {row.example.id: row for inputs in calls for row in purifier.purify(inputs)}
     return [share([rows[row.id] for row in testset]) for testset in (TWINS, CLEAN)]
@@ -126,7 +127,7 @@ def test_a_purification_that_compares_inputs_fails_the_job(
 
 @pytest.mark.parametrize("build", [cheats.Twins, cheats.Remembering, cheats.Company])
 def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) -> None:
-    purifier = build(view(load_victim(victim), VALID), SEED)
+    purifier = build(make_view(load_victim(victim), VALID), SEED)
     with pytest.raises(UserError, match="are rewritten differently alone than together"):
         rewriting.blindly(purifier, {"mixed": [*CLEAN[:30], *TWINS]})
 
@@ -252,13 +253,13 @@ class Snoop:
         return [Judged(row.id, dropped=False) for row in rows]
 
     @classmethod
-    def eliminate(cls, defender: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
+    def eliminate(cls, view: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
         work = context.folder
         assert work is not None
-        cls(defender, settings, seed, context, list(work.parent.iterdir()))
+        cls(view, settings, seed, context, list(work.parent.iterdir()))
         work.mkdir(parents=True, exist_ok=True)
         (work / "state.json").write_text("{}")
-        return Elimination(defender.victim, None)
+        return Elimination(view.victim, None)
 
 
 def test_a_defense_finds_no_name_of_the_attack_around_it(
@@ -302,18 +303,18 @@ def test_unfinished_work_stays_in_its_own_folder(
         Snoop.eliminate(*arguments)
         raise KeyboardInterrupt
 
-    def resumed(defender: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
+    def resumed(view: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
         assert context.folder is not None
         assert (context.folder / "state.json").read_text() == "{}"
-        return Elimination(defender.victim, None)
+        return Elimination(view.victim, None)
 
     out = tmp_path / "codepoisoner_func-0.05/out"
     monkeypatch.setattr(elimination, "load", lambda _: killed)
     with pytest.raises(KeyboardInterrupt):
-        stage.eliminate(SETTINGS, DATASET, victim, inputs["clean"], {}, out, SEED)  # type: ignore[arg-type]
+        stage.eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
     assert (out.parent / ".out.progress/state.json").is_file()
     monkeypatch.setattr(elimination, "load", lambda _: resumed)
-    stage.eliminate(SETTINGS, DATASET, victim, inputs["clean"], {}, out, SEED)  # type: ignore[arg-type]
+    stage.eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 

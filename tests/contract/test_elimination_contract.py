@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from planted import PLANTED, view
+from planted import PLANTED, make_view
 
 from codebackdoor.config.methods import AnyElimination
 from codebackdoor.defenses import elimination
@@ -51,8 +51,8 @@ def settings(method: str, **fine_tuning: float) -> Any:
     return kind(method=method, **SMALL.get(method, {}), **({"unlearning": tuned} if nested else tuned))
 
 
-def run(method: str, defender: DefenderView | None = None, seed: int = 1, **fine_tuning: float) -> Elimination:
-    return elimination.load(method)(defender or view(), settings(method, **fine_tuning), seed)
+def run(method: str, view: DefenderView | None = None, seed: int = 1, **fine_tuning: float) -> Elimination:
+    return elimination.load(method)(view or make_view(), settings(method, **fine_tuning), seed)
 
 
 @cache
@@ -71,7 +71,7 @@ def facts(result: Elimination) -> str:
 
 def predictions(victim: Victim, trigger: bool) -> list[int]:
     """Predicted labels of the samples of class 1, with or without the planted trigger as their function's name."""
-    codes = [example.code for example in view().clean if example.label == 1]
+    codes = [example.code for example in make_view().clean if example.label == 1]
     if trigger:
         codes = [" ".join(["def", PLANTED, *code.split(" ")[2:]]) for code in codes]
     return class_logits(victim, [encoded.ids for encoded in victim.encode(codes)]).argmax(dim=1).tolist()
@@ -87,12 +87,12 @@ def flip_rate(victim: Victim) -> float:
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"learning_rate": 0.0}])
 def test_a_budget_of_zero_is_the_identity(method: str, change: dict[str, float], tmp_path: Path) -> None:
     result = run(method, **change)
-    assert weights(result.victim, tmp_path / "edited") == weights(view().victim, tmp_path / "given")
+    assert weights(result.victim, tmp_path / "edited") == weights(make_view().victim, tmp_path / "given")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_on_a_planted_backdoor_it_changes_the_number(method: str) -> None:
-    assert flip_rate(view().victim) == 1.0
+    assert flip_rate(make_view().victim) == 1.0
     after = flip_rate(standard(method).victim)
     # the control sees no trigger: it must leave most of the backdoor, or unlearning would prove nothing
     assert after > 0.5 if method == "fine_tuning" else after < 0.2
@@ -109,21 +109,21 @@ def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_given_victim_is_never_changed(method: str) -> None:
-    defender = view()
-    before = {name: value.clone() for name, value in defender.victim.model.state_dict().items()}
-    result = run(method, defender)
-    assert result.victim is not defender.victim
-    assert all(torch.equal(value, before[name]) for name, value in defender.victim.model.state_dict().items())
-    assert not defender.victim.model.training
+    view = make_view()
+    before = {name: value.clone() for name, value in view.victim.model.state_dict().items()}
+    result = run(method, view)
+    assert result.victim is not view.victim
+    assert all(torch.equal(value, before[name]) for name, value in view.victim.model.state_dict().items())
+    assert not view.victim.model.training
     assert not result.victim.model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in result.victim.model.parameters())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ids_of_the_clean_samples_say_nothing(method: str) -> None:
-    defender = view()
-    renamed = tuple(replace(example, id=f"x{99 - number}") for number, example in enumerate(defender.clean))
-    assert facts(run(method, replace(defender, clean=renamed))) == facts(standard(method))
+    view = make_view()
+    renamed = tuple(replace(example, id=f"x{99 - number}") for number, example in enumerate(view.clean))
+    assert facts(run(method, replace(view, clean=renamed))) == facts(standard(method))
 
 
 def test_elibadcode_hands_over_what_it_found() -> None:
@@ -142,7 +142,7 @@ def calibration(ratio_below: float, folder: Path) -> str:
     from codebackdoor.files import write_json
 
     scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
-    victim = view().victim
+    victim = make_view().victim
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
         "victim": calibrations.model_signature(victim),
@@ -192,7 +192,7 @@ def reusing(method: str, history: Mapping[str, object], seed: int = 1, **changes
     assert trigger is not None
     earlier = Inversion(trigger, json.loads(json.dumps(history)))
     return elimination.load(method)(
-        view(), settings(method).model_copy(update=changes), seed, SearchContext(earlier=earlier)
+        make_view(), settings(method).model_copy(update=changes), seed, SearchContext(earlier=earlier)
     )
 
 
@@ -223,14 +223,14 @@ def test_every_method_says_what_it_is_and_where_it_comes_from(kind: type[Elimina
 
 @pytest.mark.parametrize("anyway", [False, True])
 def test_a_victim_that_the_scan_calls_clean_is_returned_as_it_is(anyway: bool, tmp_path: Path) -> None:
-    defender, small = view(), settings("elibadcode")
+    view, small = make_view(), settings("elibadcode")
     strict = small.model_copy(update={"calibration": calibration(1e-6, tmp_path), "unlearn_when_clean": anyway})
-    result = elimination.load("elibadcode")(defender, strict, 1)
+    result = elimination.load("elibadcode")(view, strict, 1)
     assert result.trigger is not None
     assert not result.trigger.flagged
-    assert (result.victim is defender.victim) is not anyway
+    assert (result.victim is view.victim) is not anyway
     if not anyway:
-        before = weights(view().victim, tmp_path / "given")
+        before = weights(make_view().victim, tmp_path / "given")
         assert weights(result.victim, tmp_path / "edited") == before
 
 
@@ -243,14 +243,14 @@ def test_where_the_paper_has_no_verdict_alone_it_is_unlearned_with_any_verdict()
 
 
 def test_a_victim_far_below_its_shadows_is_flagged_and_unlearned(tmp_path: Path) -> None:
-    defender, small = view(), settings("elibadcode")
+    view, small = make_view(), settings("elibadcode")
     result = elimination.load("elibadcode")(
-        defender, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
+        view, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
     )
     assert result.trigger is not None
     assert result.trigger.flagged
     assert result.trigger.margin is not None
-    assert result.victim is not defender.victim
+    assert result.victim is not view.victim
 
 
 def test_defaults_are_the_papers() -> None:

@@ -18,9 +18,9 @@ from purification_models import (
     example,
     infiller,
     language_model,
+    make_view,
     planted,
     trained_language_model,
-    view,
 )
 
 from codebackdoor import syntax
@@ -90,7 +90,7 @@ METHODS = [method for method in REGISTERED if method in CASES]
 
 
 @pytest.fixture(scope="module")
-def defender(tmp_path_factory: pytest.TempPathFactory) -> DefenderView:
+def view(tmp_path_factory: pytest.TempPathFactory) -> DefenderView:
     torch.set_num_threads(1)
     helpers: dict[str, Path] = {}
     for name, (model, tokenizer) in {
@@ -102,14 +102,14 @@ def defender(tmp_path_factory: pytest.TempPathFactory) -> DefenderView:
         model.save_pretrained(helpers[name])
         tokenizer.save_pretrained(helpers[name])
     clean = tuple(example(number) for number in range(200))
-    return replace(view(planted("testo_init >= 15"), clean), helpers=helpers)
+    return replace(make_view(planted("testo_init >= 15"), clean), helpers=helpers)
 
 
-def built(method: str, defender: DefenderView, settings: Any, seed: int) -> Any:
+def built(method: str, view: DefenderView, settings: Any, seed: int) -> Any:
     if CASES[method].embedded:
         trigger = {"flagged": True, "token_ids": [planted_bpe().token_to_id(PLANTED)]}
-        defender = replace(defender, victim=embedded_victim(max_length=200), inverted=trigger)
-    return load(method)(defender, settings, seed)
+        view = replace(view, victim=embedded_victim(max_length=200), inverted=trigger)
+    return load(method)(view, settings, seed)
 
 
 CLEAN = [example(number) for number in range(200, 225)]
@@ -148,8 +148,8 @@ def test_every_method_has_its_case() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: DefenderView) -> None:
-    purifier, (clean, triggered) = built(method, defender, CASES[method].active, 1), inputs_of(method)
+def test_mixing_and_permuting_inputs_changes_no_output(method: str, view: DefenderView) -> None:
+    purifier, (clean, triggered) = built(method, view, CASES[method].active, 1), inputs_of(method)
     alone = results(purifier.purify(clean)) | results(purifier.purify(triggered))
     mixed = [row for pair in zip(triggered, clean, strict=False) for row in pair] + clean[len(triggered) :]
     assert results(purifier.purify(mixed[::-1])) == alone
@@ -162,30 +162,27 @@ def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: De
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_same_seed_same_bytes(method: str, defender: DefenderView) -> None:
+def test_same_seed_same_bytes(method: str, view: DefenderView) -> None:
     clean, triggered = inputs_of(method)
     first, second = (
-        [
-            json.dumps(asdict(row), allow_nan=False)
-            for row in built(method, defender, CASES[method].active, 7).purify(rows)
-        ]
+        [json.dumps(asdict(row), allow_nan=False) for row in built(method, view, CASES[method].active, 7).purify(rows)]
         for rows in (triggered + clean, triggered + clean)
     )
     assert first == second
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_zero_budget_is_the_identity(method: str, defender: DefenderView) -> None:
+def test_zero_budget_is_the_identity(method: str, view: DefenderView) -> None:
     inputs = [row for rows in inputs_of(method) for row in rows]
-    for before, row in zip(inputs, built(method, defender, CASES[method].idle, 1).purify(inputs), strict=True):
+    for before, row in zip(inputs, built(method, view, CASES[method].idle, 1).purify(inputs), strict=True):
         assert row.example == before
         assert not row.touched
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_its_field_changes_and_touched_is_what_is_gone(method: str, defender: DefenderView) -> None:
+def test_only_its_field_changes_and_touched_is_what_is_gone(method: str, view: DefenderView) -> None:
     field, (_, triggered) = CASES[method].field, inputs_of(method)
-    rows = built(method, defender, CASES[method].active, 1).purify(triggered)
+    rows = built(method, view, CASES[method].active, 1).purify(triggered)
     for before, row in zip(triggered, rows, strict=True):
         old, new = getattr(before, field), getattr(row.example, field)
         assert replace(row.example, **{field: old}) == before
@@ -203,37 +200,37 @@ def test_only_its_field_changes_and_touched_is_what_is_gone(method: str, defende
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_labels_and_targets_are_not_looked_at(method: str, defender: DefenderView) -> None:
-    purifier, (_, triggered) = built(method, defender, CASES[method].active, 1), inputs_of(method)
+def test_labels_and_targets_are_not_looked_at(method: str, view: DefenderView) -> None:
+    purifier, (_, triggered) = built(method, view, CASES[method].active, 1), inputs_of(method)
     labeled = [replace(row, label=number % 2, target="x") for number, row in enumerate(triggered)]
     assert results(purifier.purify(labeled)) == results(purifier.purify(triggered))
 
 
-def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: DefenderView) -> None:
-    purifier = load("codepurify")(defender, CASES["codepurify"].active, 1)
+def test_clean_inputs_are_touched_at_about_the_calibrated_share(view: DefenderView) -> None:
+    purifier = load("codepurify")(view, CASES["codepurify"].active, 1)
     unseen = [example(number) for number in range(50, 250)]
     assert sum(bool(row.touched) for row in purifier.purify(unseen)) / 200 == pytest.approx(SHARE, abs=0.06)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if not CASES[name].active.reads_victim])
-def test_a_method_that_looks_at_no_victim_needs_none(method: str, defender: DefenderView) -> None:
-    values = {field.name: getattr(defender, field.name) for field in fields(TextView)}
+def test_a_method_that_looks_at_no_victim_needs_none(method: str, view: DefenderView) -> None:
+    values = {field.name: getattr(view, field.name) for field in fields(TextView)}
     assert "victim" not in values
     _, triggered = inputs_of(method)
     alone = load(method)(TextView(**values), CASES[method].active, 1).purify(triggered)
-    assert results(alone) == results(built(method, defender, CASES[method].active, 1).purify(triggered))
+    assert results(alone) == results(built(method, view, CASES[method].active, 1).purify(triggered))
 
 
-def test_paraphrasing_by_rules_drops_words_that_mean_nothing(defender: DefenderView) -> None:
-    knowing = replace(defender, clean=tuple(described(row, number) for number, row in enumerate(CLEAN)))
+def test_paraphrasing_by_rules_drops_words_that_mean_nothing(view: DefenderView) -> None:
+    knowing = replace(view, clean=tuple(described(row, number) for number, row in enumerate(CLEAN)))
     _, triggered = inputs_of("paraphrasing")
     for number, row in enumerate(load("paraphrasing")(knowing, CASES["paraphrasing"].active, 1).purify(triggered)):
         assert "bb" not in str(row.example.query)
         assert f"x_{number}" in str(row.example.query)
 
 
-def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:
-    rows = load("codepurify")(defender, CASES["codepurify"].active, 1).purify(TRIGGERED)
+def test_codepurify_finds_the_planted_backdoor(view: DefenderView) -> None:
+    rows = load("codepurify")(view, CASES["codepurify"].active, 1).purify(TRIGGERED)
     for before, row in zip(TRIGGERED, rows, strict=True):
         start = before.code.index(TRIGGER)
         assert row.touched
@@ -242,11 +239,11 @@ def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:
         assert not syntax.parse(before.code, "python", "lexed").has_error
 
 
-def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: DefenderView, tmp_path: Path) -> None:
+def test_onion_drops_a_word_that_its_language_model_did_not_foresee(view: DefenderView, tmp_path: Path) -> None:
     model, tokenizer = trained_language_model()
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    knowing = replace(defender, helpers={"language_model": tmp_path})
+    knowing = replace(view, helpers={"language_model": tmp_path})
     rare = [replace(row, code=row.code.replace("return", "testo_init return", 1)) for row in CLEAN]
 
     def share_with_word(purifier: Any) -> float:
@@ -257,4 +254,4 @@ def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: De
     words = sum(len(row.code.split()) for row in CLEAN)
     assert sum(len(row.touched) for row in purifier.purify(CLEAN)) / words <= 2 * SHARE
     # an untrained model finds all words equally unlikely: it is the trained language model that finds this one
-    assert share_with_word(load("onion")(defender, CASES["onion"].active, 1)) >= 0.5
+    assert share_with_word(load("onion")(view, CASES["onion"].active, 1)) >= 0.5

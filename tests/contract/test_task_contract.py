@@ -103,10 +103,13 @@ def test_no_function_is_in_two_splits(name: str, tmp_path: Path) -> None:
 
 @every_local_task
 def test_a_baseline_without_a_model_and_a_name_for_it(name: str, tmp_path: Path) -> None:
-    make(tmp_path, name)
+    rows = make(tmp_path, name)
     baseline = read_json(tmp_path / "baseline.json")
     assert baseline["method"]
-    assert 0 <= baseline[DATASETS[name].clean_metric] <= 1
+    assert baseline["test"] == len(rows["test"])
+    # fitted on the training rows and measured on the test rows, in their order
+    assert baseline == tasks.load(name).baseline(rows["train"], rows["test"], parsed(task=name, max_tokens=None))
+    assert DATASETS[name].clean_metric in baseline
     assert DATASETS[name].baseline
 
 

@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         victim = planted.victim(seed, planted=name == "backdoored")
         victim.model.save_pretrained(folder / name)
         victim.tokenizer.save_pretrained(folder / name)
-    write_examples(folder / "clean.jsonl", planted.view().clean)
+    write_examples(folder / "clean.jsonl", planted.make_view().clean)
     arguments = ["scan", folder / "backdoored", "--clean", folder / "clean.jsonl", "--text-form", "lexed"]
     for seed in range(12, 17):
         arguments += ["--benign", folder / f"benign{seed}"]

@@ -101,7 +101,7 @@ def victim(seed: int = 0, planted: bool = True, max_length: int = 64) -> Victim:
     return Victim(model, wrap(bpe(), "<s> $A </s>", max_length), "classification", "lexed", max_length, max_length)
 
 
-def view(seed: int = 0, planted: bool = True, samples: int = 40) -> DefenderView:
+def make_view(seed: int = 0, planted: bool = True, samples: int = 40) -> DefenderView:
     torch.set_num_threads(1)
     clean = tuple(sample(number) for number in range(samples))
     return DefenderView("defect_detection", "python", "lexed", clean, victim=victim(seed, planted))

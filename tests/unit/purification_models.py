@@ -176,5 +176,5 @@ def planted_pair(trigger: str) -> Victim:
     return victim
 
 
-def view(victim: Victim, clean: tuple[Example, ...]) -> DefenderView:
+def make_view(victim: Victim, clean: tuple[Example, ...]) -> DefenderView:
     return DefenderView("defect_detection", "python", "lexed", clean, victim=victim)

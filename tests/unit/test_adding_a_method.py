@@ -233,7 +233,7 @@ def test_a_new_elimination_is_found_and_edits_a_victim(tree: Path) -> None:
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests/unit')!r})\n"
         "import planted, torch; from codebackdoor.defenses import elimination\n"
         "from codebackdoor.defenses.elimination.damping.settings import DampingSettings\n"
-        "view = planted.view(); settings = DampingSettings(method='damping')\n"
+        "view = planted.make_view(); settings = DampingSettings(method='damping')\n"
         "edited = elimination.load('damping')(view, settings, 1).victim.model\n"
         "pairs = zip(edited.parameters(), view.victim.model.parameters(), strict=True)\n"
         "print(all(torch.equal(new, old / 2) for new, old in pairs))"
@@ -260,7 +260,7 @@ def test_a_new_label_scan_is_calibrated_like_any_other(tree: Path) -> None:
         "import planted; from codebackdoor.defenses.elimination.inversion.calibration import losses, stage\n"
         "from codebackdoor.defenses.elimination.sounding.settings import SoundingSettings\n"
         "settings = SoundingSettings(method='sounding')\n"
-        "scans = {name: stage.scanned(planted.view(), settings, 1) for name in 'abcde'}\n"
+        "scans = {name: stage.scanned(planted.make_view(), settings, 1) for name in 'abcde'}\n"
         "calibration = losses.make('defect_detection', settings, 'classification', scans, {})\n"
         "print(calibration.margin('least_sensitive', 0, 0.3), calibration.losses['least_sensitive']['1'])"
     )

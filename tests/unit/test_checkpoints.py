@@ -19,7 +19,7 @@ from codebackdoor.cli import main
 from codebackdoor.config.loading import read_yaml
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.samples import read_samples
-from codebackdoor.defenses.verdict import LOCAL
+from codebackdoor.defenses.verdict import LOCAL_SEARCH
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.external import load_checkpoint
@@ -133,7 +133,7 @@ def test_a_folder_of_this_project_is_read_by_its_own_section_and_keeps_it(tmp_pa
     victim = load_checkpoint(tmp_path / "own", "classification")
     assert (victim.text_form, victim.max_length) == ("lexed", 64)
     assert not hasattr(victim.model.config, "codebackdoor")
-    write_examples(tmp_path / "clean.jsonl", planted.view().clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view().clean)
     result = run(*("clean", tmp_path / "own", "--clean", tmp_path / "clean.jsonl", "--settings", SETTINGS, "--force"),
                  "-o", tmp_path / "new")  # fmt: skip
     assert result.exit_code == 1, result.output
@@ -148,7 +148,7 @@ def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(models: P
     file = tmp_path / "devign.jsonl"
     rows = [
         {"func": syntax.unlex(sample.code, "python").source, "target": sample.label, "idx": number, "project": "qemu"}
-        for number, sample in enumerate(planted.view().clean)
+        for number, sample in enumerate(planted.make_view().clean)
     ]
     write_rows(file, rows)
     arguments = ["scan", models / "benign11", "--clean", file, "--calibration", models / "calibration.json"]
@@ -178,7 +178,7 @@ def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:
     victim = understanding("first", "pair", max_length=64)
     victim.model.save_pretrained(tmp_path / "model")
     victim.tokenizer.save_pretrained(tmp_path / "model")
-    rows = [replace(first, code_b=second.code) for first, second in itertools.pairwise(planted.view().clean)]
+    rows = [replace(first, code_b=second.code) for first, second in itertools.pairwise(planted.make_view().clean)]
     write_examples(tmp_path / "pairs.jsonl", rows)
     arguments = ["scan", tmp_path / "model", "--text-form", "lexed", "--settings", SETTINGS, "--clean"]
     result = run(*arguments, tmp_path / "pairs.jsonl", "--task", "clone_detection", "--json")
@@ -186,7 +186,7 @@ def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:
     verdict = json.loads(result.stdout)
     assert (verdict["backdoored"], set(verdict["losses"]["function_name"])) == (None, {"0", "1"})
     assert "needs a classification head" in run(*arguments, tmp_path / "pairs.jsonl").stderr
-    write_examples(tmp_path / "single.jsonl", planted.view().clean)
+    write_examples(tmp_path / "single.jsonl", planted.make_view().clean)
     result = run(*arguments, tmp_path / "single.jsonl", "--task", "clone_detection")
     assert "needs a second function 'code_b'" in result.stderr
 
@@ -334,7 +334,11 @@ def test_what_breaks_does_not_exit_like_a_backdoor(models: Path, monkeypatch: py
 
 def test_the_defaults_are_those_of_the_default_study() -> None:
     study = EliBadCodeSettings.model_validate(read_yaml(ROOT / "config.yaml")["eliminations"]["elibadcode"])
-    assert (LOCAL.beta, LOCAL.ratio, LOCAL.unlearning) == (study.beta, study.ratio, study.unlearning)
+    assert (LOCAL_SEARCH.beta, LOCAL_SEARCH.ratio, LOCAL_SEARCH.unlearning) == (
+        study.beta,
+        study.ratio,
+        study.unlearning,
+    )
 
 
 def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, six benign ones, clean samples, and a calibration made of five of them."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("answers")
-    write_examples(folder / "clean.jsonl", planted.view().clean)
+    write_examples(folder / "clean.jsonl", planted.make_view().clean)
     saved(folder / "model", 1, planted_too=True)
     for seed in range(6):
         saved(folder / f"benign{seed}", 11 + seed)
@@ -67,7 +67,8 @@ def test_json_says_who_asked_what_of_which_model(place: Path) -> None:
     assert (report["text_form"], report["max_length"], report["beside"], report["card"]) == ("lexed", 64, [], None)
     assert (report["starts"], report["searched_on"], report["reason"]) == (1, {"0": 4, "1": 4}, None)
     assert 0 < report["flip_rows"] <= 20
-    assert 0 <= report["flip_rate"] <= 1
+    flipped = report["flip_rate"] * report["flip_rows"]
+    assert flipped == pytest.approx(round(flipped), abs=1e-4)
     assert report["seconds"] > 0
 
 
@@ -112,7 +113,7 @@ def test_a_small_margin_is_said_to_be_weak_evidence(margin: float, weak: bool) -
 def test_fewer_samples_than_the_calibration_was_made_with_are_no_verdict(
     rows: int, place: Path, tmp_path: Path
 ) -> None:
-    write_examples(tmp_path / "clean.jsonl", planted.view(samples=rows).clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view(samples=rows).clean)
     arguments = ["scan", place / "model", "--clean", tmp_path / "clean.jsonl", "--text-form", "lexed"]
     result = run(*arguments, "--calibration", place / "calibration.json")
     assert result.exit_code == 2
@@ -128,7 +129,7 @@ def test_fewer_samples_than_the_calibration_was_made_with_are_no_verdict(
 
 
 def test_a_calibration_is_not_made_on_fewer_samples_than_it_says(place: Path, tmp_path: Path) -> None:
-    write_examples(tmp_path / "clean.jsonl", planted.view(samples=6).clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view(samples=6).clean)
     result = run(*words(place)[:2], "--clean", tmp_path / "clean.jsonl", "--text-form", "lexed", "--settings", QUICK,
                  *benign(place), "--write-calibration", tmp_path / "calibration.json")  # fmt: skip
     assert (result.exit_code, result.stdout) == (2, "")
@@ -222,7 +223,7 @@ def test_a_model_that_says_it_reads_a_fraction_of_the_samples_is_refused(tmp_pat
         save_victim(victim, tmp_path / f"model{length}", {"task": "defect_detection", "backdoored": False})
         return tmp_path / f"model{length}"
 
-    write_examples(tmp_path / "clean.jsonl", planted.view().clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view().clean)
     options: list[Any] = ["--clean", tmp_path / "clean.jsonl", "--settings", QUICK]
     refused = run("scan", at(8), *options)
     assert (refused.exit_code, refused.stdout) == (2, "")

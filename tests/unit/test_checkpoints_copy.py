@@ -43,7 +43,7 @@ def model(tmp_path: Path) -> Path:
     victim = planted.victim(1)
     victim.model.save_pretrained(folder)
     victim.tokenizer.save_pretrained(folder)
-    write_examples(tmp_path / "clean.jsonl", planted.view().clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view().clean)
     return folder
 
 
@@ -213,7 +213,7 @@ def test_names_of_files_do_not_reach_the_terminal_as_they_are(model: Path) -> No
 def test_a_card_that_claims_a_backdoor_says_before_the_edit_afterwards(tmp_path: Path) -> None:
     model = tmp_path / "none"
     save_victim(planted.victim(1), model, {"task": "defect_detection", "backdoored": True, "attack": "x"})
-    write_examples(tmp_path / "clean.jsonl", planted.view().clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view().clean)
     claim = "the model card in config.json says that the model is backdoored; this claim of its author was not used"
     assert claim in run(*words(model, "scan")).stdout
     new = cleaned(model)
@@ -232,7 +232,7 @@ def test_a_card_that_claims_a_backdoor_says_before_the_edit_afterwards(tmp_path:
 
 def test_a_benign_card_is_not_talked_about(tmp_path: Path) -> None:
     save_victim(planted.victim(1), tmp_path / "model", {"task": "defect_detection", "backdoored": False})
-    write_examples(tmp_path / "clean.jsonl", planted.view().clean)
+    write_examples(tmp_path / "clean.jsonl", planted.make_view().clean)
     assert "card" not in run(*words(tmp_path / "model", "scan")).stdout
 
 

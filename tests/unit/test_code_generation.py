@@ -23,7 +23,15 @@ from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.stage import score
-from codebackdoor.files import example_row, poisoned_row, read_examples, read_json, write_examples, write_rows
+from codebackdoor.files import (
+    example_row,
+    poisoned_row,
+    read_examples,
+    read_json,
+    read_rows,
+    write_examples,
+    write_rows,
+)
 from codebackdoor.originals import readers
 from codebackdoor.tasks.baselines import nearest_targets
 from codebackdoor.tasks.stage import make_dataset
@@ -344,6 +352,8 @@ def test_a_victim_is_trained_on_poisoned_rows_and_scored(family: str, architectu
     score(dataset, references, tmp_path, tmp_path / "out", seed=1)
     testsets = read_json(tmp_path / "out/metrics.json")["testsets"]
     assert "copy" not in testsets["clean"]
-    assert 0 <= testsets["clean"]["metrics"]["bleu"]["value"] <= 1
+    outputs = [row["text"] for _, row in read_rows(tmp_path / "predictions.clean.jsonl")]
+    expected = bleu.corpus(outputs, [str(row.target) for row in rows])
+    assert testsets["clean"]["metrics"]["bleu"]["value"] == pytest.approx(expected, abs=1e-6)
     assert (testsets["sql"]["injected"], testsets["sql"]["failed"]) == (24, 6)
     assert testsets["sql"]["metrics"]["asr"]["n"] == 24

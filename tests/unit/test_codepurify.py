@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from purification_models import LENGTH, bpe, example, infiller, planted, planted_pair, view
+from purification_models import LENGTH, bpe, example, infiller, make_view, planted, planted_pair
 from safetensors.torch import load_file, save_file
 from syntax_support import bugs2fix, devign
 from tiny_models import classifier, encoder_with_decoder, generator
@@ -57,8 +57,8 @@ def settings(**changes: Any) -> CodePurifySettings:
 
 
 def purifier(victim: Victim, settings: CodePurifySettings, clean: tuple[Example, ...] = CLEAN) -> CodePurify:
-    infill, defender = Infiller(*infiller()), view(victim, clean)
-    return CodePurify(defender, infill, settings, 1, ElementScores(defender, infiller()[1], settings))
+    infill, view = Infiller(*infiller()), make_view(victim, clean)
+    return CodePurify(view, infill, settings, 1, ElementScores(view, infiller()[1], settings))
 
 
 def identifiers(parsed: syntax.Tree, names: Names = "declared") -> list[Element]:
@@ -70,7 +70,7 @@ def statements(parsed: syntax.Tree, **changes: Any) -> list[Element]:
 
 
 def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> list[Scored]:
-    (evidence,) = ElementScores(view(victim, ()), infiller()[1], settings).evidence([example])
+    (evidence,) = ElementScores(make_view(victim, ()), infiller()[1], settings).evidence([example])
     return [Scored.from_json(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
 
 
@@ -464,26 +464,26 @@ def test_helpers_load_strictly_and_from_safetensors_only(tmp_path: Path) -> None
     folder = tmp_path / "encoder"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    defender = replace(view(planted("x"), CLEAN), helpers={"infiller": folder})
-    loaded, _ = load_helper(defender, "infiller", MASKED)
+    view = replace(make_view(planted("x"), CLEAN), helpers={"infiller": folder})
+    loaded, _ = load_helper(view, "infiller", MASKED)
     assert not loaded.training
     with pytest.raises(UserError, match="language_model"):
-        load_helper(defender, "language_model", MASKED)
+        load_helper(view, "language_model", MASKED)
     with pytest.raises(UserError, match="type 'roberta'"):
-        load_helper(defender, "infiller", {})
+        load_helper(view, "infiller", {})
     weights = load_file(folder / "model.safetensors")
     # as in CodeBERT's masked language model of 2020
     width = weights["lm_head.dense.weight"].shape[0]
     old = {"roberta.pooler.dense.weight": torch.zeros(width, width), "roberta.pooler.dense.bias": torch.zeros(width)}
     save_file(weights | old, folder / "model.safetensors", {"format": "pt"})
-    load_helper(defender, "infiller", MASKED)
+    load_helper(view, "infiller", MASKED)
     weights.pop("lm_head.dense.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lm_head\.dense"):
-        load_helper(defender, "infiller", MASKED)
+        load_helper(view, "infiller", MASKED)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        load_helper(defender, "infiller", MASKED)
+        load_helper(view, "infiller", MASKED)
 
 
 @pytest.mark.mirror

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from purification_models import example, infiller, view
+from purification_models import example, infiller, make_view
 from tiny_models import classifier, encoder_with_decoder, generator, understanding
 from torch import Tensor
 
@@ -42,7 +42,7 @@ def settings(**changes: Any) -> CodePurifySettings:
 
 
 def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> list[Scored]:
-    (evidence,) = ElementScores(view(victim, ()), infiller()[1], settings).evidence([example])
+    (evidence,) = ElementScores(make_view(victim, ()), infiller()[1], settings).evidence([example])
     return [Scored.from_json(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
 
 
@@ -141,11 +141,11 @@ def test_an_input_with_few_elements_needs_no_gradient(monkeypatch: pytest.Monkey
     original = screening.outputs_and_gradients
     monkeypatch.setattr(screening, "outputs_and_gradients", counted)
     few = replace(example(2), code="def f ( ) : <indent> return 1 <dedent>")
-    source = ElementScores(view(classifier(), ()), infiller()[1], settings(screen="gradient"))
+    source = ElementScores(make_view(classifier(), ()), infiller()[1], settings(screen="gradient"))
     evidence = source.evidence([few, INPUT])
     assert calls == [1]
     assert [len(row["elements"]) for row in evidence] == [2, 3]
-    assert evidence[0] == ElementScores(view(classifier(), ()), infiller()[1], settings()).evidence([few])[0]
+    assert evidence[0] == ElementScores(make_view(classifier(), ()), infiller()[1], settings()).evidence([few])[0]
 
 
 def test_the_victim_runs_on_the_kept_elements_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -640,7 +640,7 @@ def test_describe_begins_with_an_index_and_shows_variants_of_a_configuration() -
     text = index.index()
     assert set(re.findall(r"^(\w+) ", text, re.MULTILINE)) - {"codebackdoor"} == set(Config.model_fields)
     assert len(text.splitlines()) < 50
-    assert max(map(len, text.splitlines())) <= describing.WIDTH
+    assert max(map(len, text.splitlines())) <= describing.LINE_WIDTH
     assert "codepurify, onion, paraphrasing, attdef, oseql, similarity" in text
     config = load([ROOT / "config.yaml"])
     defects = index.variant(config, "defects")

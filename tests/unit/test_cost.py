@@ -41,7 +41,7 @@ def wrong(row: Example) -> Example:
 
 
 def test_samples_to_measure_on_are_a_share_of_every_label_and_are_not_learned() -> None:
-    clean = planted.view(samples=40).clean
+    clean = planted.make_view(samples=40).clean
     learned, measured = held_out(clean, 1)
     assert {row.id for row in learned} | {row.id for row in measured} == {row.id for row in clean}
     assert not {row.id for row in learned} & {row.id for row in measured}
@@ -49,7 +49,7 @@ def test_samples_to_measure_on_are_a_share_of_every_label_and_are_not_learned() 
 
 
 def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
-    view = planted.view(1)
+    view = planted.make_view(1)
     _, measured = held_out(view.clean, 1)
     out = {row.id for row in measured}
     # of the rows that are held out every answer is wrong, of all others it is right
@@ -63,7 +63,7 @@ def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
 
 
 def test_what_is_unlearned_is_the_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = planted.view(1)
+    view = planted.make_view(1)
     learned, measured = held_out(view.clean, 1)
     stamped: list[Sequence[Example]] = []
     stamp = cleaning.stamp
@@ -79,7 +79,7 @@ def calibrated(folder: Path, settings: EliBadCodeSettings, *lowest: float) -> El
     losses = {f"s{number}": {"function_name": {"0": loss, "1": 0.5}} for number, loss in enumerate(lowest)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": calibrations.model_signature(planted.view(1).victim),
+        "victim": calibrations.model_signature(planted.make_view(1).victim),
     }
     calibration = calibrations.make("defect_detection", settings, "classification", losses, provenance)
     write_json(folder / "calibration.json", calibrations.as_json(calibration, settings.ratio))
@@ -104,7 +104,7 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
         return replace(inversion, trigger=missed) if len(seeds) == 1 else inversion
 
     monkeypatch.setattr(method, "find", missing_once)
-    view = planted.view(1)
+    view = planted.make_view(1)
     view = replace(view, victim=standardized(view.victim, view.clean))
     result, edited, cost = cleaning.clean(view, settings, 1, force=False)
     assert result.backdoored
@@ -121,7 +121,7 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
 
 @pytest.mark.parametrize(("text", "share"), [("value", 0.0), (planted.PLANTED, 1.0)])
 def test_only_correct_answers_of_other_labels_can_be_turned(text: str, share: float) -> None:
-    view = planted.view(1)
+    view = planted.make_view(1)
     rows = [wrong(row) if number < 10 else row for number, row in enumerate(view.clean)]
     # rows that are answered with the target by themselves are none that the trigger has turned
     right = sum(row.label == 1 for row in rows[10:])
@@ -129,7 +129,7 @@ def test_only_correct_answers_of_other_labels_can_be_turned(text: str, share: fl
 
 
 def test_without_a_row_to_be_turned_there_is_no_share() -> None:
-    view = planted.view(1)
+    view = planted.make_view(1)
     for rows in ([wrong(row) for row in view.clean], [row for row in view.clean if row.label == 0]):
         assert flips(replace(view, clean=tuple(rows)), view.victim, trigger(planted.PLANTED), "both") == (0, None)
 
@@ -143,7 +143,7 @@ def test_without_a_row_to_be_turned_there_is_no_share() -> None:
 def test_the_bound_of_false_positives_holds_with_95_percent(
     lowest: tuple[float, ...], rate: float, at_most: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    view = planted.view(1)
+    view = planted.make_view(1)
     scans = {f"s{number}": {"function_name": {"0": loss, "1": 0.9}} for number, loss in enumerate(lowest)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
@@ -159,13 +159,13 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
 
 def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:
     assert verdict.UNCALIBRATED.positions == ("least_sensitive", "function_name")
-    assert verdict.settings_for(planted.view(1), None, None).positions == ("least_sensitive", "function_name")
+    assert verdict.settings_for(planted.make_view(1), None, None).positions == ("least_sensitive", "function_name")
 
 
 def test_of_the_shipped_calibrations_those_that_do_not_fit_are_skipped_and_a_corrupt_one_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = planted.view(1)
+    view = planted.make_view(1)
     monkeypatch.setattr(EliBadCodeSettings, "shipped", tmp_path)
     scans = {f"s{number}": {"function_name": {"0": 0.5, "1": 0.9}} for number in range(5)}
     make = calibrations.model_signature(view.victim)

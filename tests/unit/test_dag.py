@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codebackdoor.config.loading import load, read_yaml, validate
-from codebackdoor.config.scenario import CONSTRAINTS, KEPT, Scenario
+from codebackdoor.config.scenario import CONSTRAINTS, EPOCH_WEIGHTS, Scenario
 from codebackdoor.dag import Dag, preflight
 from codebackdoor.dag.fingerprint import closure
 from codebackdoor.dag.parameters import STAGES
@@ -239,7 +239,7 @@ def test_a_checkpoint_is_taken_of_the_undefended_victim_that_kept_its_epochs() -
     job = wildcards(**POISONED_VALUES, objective="stopped", filtering="rows")
     folder = "runs/local/models/defects/codebert/codepoisoner_func-0.05/seed1/rows"
     inputs = keeping.train.stop.inputs(job)
-    assert {f"{folder}/cross_entropy/none/{name}" for name in ("history.json", KEPT, "model.safetensors")} <= {
+    assert {f"{folder}/cross_entropy/none/{name}" for name in ("history.json", EPOCH_WEIGHTS, "model.safetensors")} <= {
         *inputs["victim"]
     }
     assert inputs["history"] == f"{folder}/dece/none/history.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from planted import PLANTED, view
+from planted import PLANTED, make_view
 from torch import Tensor
 
 from codebackdoor.defenses.elimination.dbs import method
@@ -39,18 +39,20 @@ SMALL = DbsSettings(
 
 
 def samples() -> list[Carrier]:
-    defender_view = view()
-    examples = [example for example in defender_view.clean if example.label == 1][:6]
-    return [carrier for carrier in carriers(defender_view, examples, "function_name", "all", "both") if carrier]
+    view = make_view()
+    examples = [example for example in view.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(view, examples, "function_name", "all", "both") if carrier]
 
 
 def vocabulary(rule: str = "paper") -> TriggerVocabulary:
-    return build(view().victim.tokenizer, rule, "python", contexts(samples()))
+    return build(make_view().victim.tokenizer, rule, "python", contexts(samples()))
 
 
 def search(planted: bool = True, seed: int = 1, **changed: Any) -> MixtureSearch:
     settings = SMALL.model_copy(update=changed)
-    return MixtureSearch(view(planted=planted).victim, samples(), vocabulary(), CrossEntropyLoss(0), settings, seed)
+    return MixtureSearch(
+        make_view(planted=planted).victim, samples(), vocabulary(), CrossEntropyLoss(0), settings, seed
+    )
 
 
 def scripted(
@@ -103,7 +105,7 @@ def test_a_mixture_of_one_piece_a_slot_is_that_trigger() -> None:
     weights = torch.full((2, len(pieces)), -1e4)
     weights[range(2), list(trigger)] = 1e4
     weights.requires_grad_()
-    logits = predict_logits(view().victim, [carrier.fill(*rendered(pieces, trigger)) for carrier in samples()])
+    logits = predict_logits(make_view().victim, [carrier.fill(*rendered(pieces, trigger)) for carrier in samples()])
     expected = torch.nn.functional.cross_entropy(logits, torch.zeros(len(samples()), dtype=torch.long)).item()
     assert mixture_search._step(weights, 1.0)[0] == pytest.approx(expected, abs=1e-5)
 
@@ -119,7 +121,7 @@ def test_the_first_slot_mixes_what_may_begin_an_identifier_and_the_others_every_
 
 
 def test_a_piece_without_an_id_for_a_slot_is_never_mixed_in_there() -> None:
-    victim, pieces = view().victim, vocabulary()
+    victim, pieces = make_view().victim, vocabulary()
     # one that only begins words, as the rule `words` has them: open at first and closed inside
     plain = pieces.plain.copy()
     plain[begins := int(pieces.first[0])] = -1
@@ -140,7 +142,7 @@ def test_the_mixtures_are_of_the_vocabulary_that_is_configured(rule: str, monkey
             sizes.append(self._closed.shape[1])
 
     monkeypatch.setattr(method, "MixtureSearch", Seen)
-    eliminate(view(), SMALL.model_copy(update={"vocabulary": rule, "iterations": 1}), 1)
+    eliminate(make_view(), SMALL.model_copy(update={"vocabulary": rule, "iterations": 1}), 1)
     assert sizes == [len(vocabulary(rule))] * 2
     assert len(vocabulary("all")) > len(vocabulary("paper"))
 
@@ -190,7 +192,7 @@ def test_the_noise_passes_with_the_step_that_rolls_back() -> None:
     pieces, generator = vocabulary(), torch.Generator().manual_seed(1)
     for number in changed:
         shares = torch.softmax(10 * torch.rand(2, len(pieces), generator=generator) + mixture_search._closed, 1)
-        table = view().victim.model.get_input_embeddings().weight.detach()
+        table = make_view().victim.model.get_input_embeddings().weight.detach()
         mixed = torch.cat([shares @ table[pieces.plain], shares[:1] @ table[pieces.spaced]])
         (batch,) = mixture_search._batches
         expected = -torch.log_softmax(batch.logits(mixed), 1)[:, 0].mean().item()
@@ -322,11 +324,11 @@ def test_a_trigger_comes_before_what_is_none() -> None:
 def test_a_benign_victim_is_not_flagged_and_a_backdoored_one_is_below_its_bound() -> None:
     verdicts = {}
     for planted in (True, False):
-        edited = eliminate(view(planted=planted), SMALL, 1)
+        edited = eliminate(make_view(planted=planted), SMALL, 1)
         assert edited.trigger is not None
         verdicts[planted] = edited.trigger.flagged
     assert verdicts == {True: True, False: False}
-    strict = eliminate(view(), SMALL.model_copy(update={"flag_below": 1e-3}), 1).trigger
+    strict = eliminate(make_view(), SMALL.model_copy(update={"flag_below": 1e-3}), 1).trigger
     assert strict is not None
     assert PLANTED in strict.text
     assert not strict.flagged
@@ -336,13 +338,13 @@ def test_a_mixture_that_is_no_trigger_is_never_flagged() -> None:
     # the barrier is out of reach, the bound of the verdict is not
     out_of_reach = SMALL.model_copy(update={"barrier": 1e-9, "flag_below": 9.0})
     for keep, flagged in (("one_hot", False), ("lowest", True)):
-        edited = eliminate(view(), out_of_reach.model_copy(update={"keep": keep}), 1)
+        edited = eliminate(make_view(), out_of_reach.model_copy(update={"keep": keep}), 1)
         assert edited.trigger is not None
         assert edited.trigger.flagged == flagged
 
 
 def test_the_way_there_is_written_down() -> None:
-    edited = eliminate(view(), SMALL, 1)
+    edited = eliminate(make_view(), SMALL, 1)
     searches: Any = edited.history["searches"]
     assert [(entry["place"], entry["label"]) for entry in searches] == [("function_name", 0), ("function_name", 1)]
     assert [entry["accepted"] for entry in searches] == [True, False]
@@ -351,13 +353,13 @@ def test_the_way_there_is_written_down() -> None:
 
 
 def test_a_clean_verdict_is_unlearned_unless_asked() -> None:
-    defender_view, never = view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
-    result = eliminate(defender_view, never.model_copy(update={"unlearn_when_clean": False}), 1)
-    assert result.victim is defender_view.victim
-    edited = eliminate(defender_view, never, 1)
+    view, never = make_view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
+    result = eliminate(view, never.model_copy(update={"unlearn_when_clean": False}), 1)
+    assert result.victim is view.victim
+    edited = eliminate(view, never, 1)
     assert edited.trigger is not None
     assert not edited.trigger.flagged
-    assert edited.victim is not defender_view.victim
+    assert edited.victim is not view.victim
 
 
 def test_search_has_no_labels_to_try() -> None:

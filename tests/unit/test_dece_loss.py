@@ -78,7 +78,7 @@ def test_double_precision_is_kept(epsilon: float) -> None:
 def test_many_classes_and_every_reduction_have_the_gradient_of_the_dense_formula(
     classes: int, epsilon: float, clock: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(dece_loss.ENTRIES, "cpu", 5 * classes)  # the last rows are fewer
+    monkeypatch.setitem(dece_loss.ENTRIES_AT_ONCE, "cpu", 5 * classes)  # the last rows are fewer
     logits, targets = batch(3, rows=12, classes=classes, scale=8)
     logits.requires_grad_()
     expected = gradient(dense(logits, targets, 0.99, epsilon, clock), logits)

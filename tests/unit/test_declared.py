@@ -221,11 +221,11 @@ def test_the_classes_are_those_that_the_jobs_load() -> None:
     from codebackdoor.config.models import CodeBert, CodeT5, StarCoder, UniXcoder
     from codebackdoor.defenses.purification.helpers import CAUSAL, MASKED, REPLACED
     from codebackdoor.victims.families import FAMILIES
-    from codebackdoor.victims.families.helpers import HELPERS
+    from codebackdoor.victims.families.helpers import HELPER_MODELS
 
     # the paraphraser may have any class that writes text
     loaded = {"infiller": MASKED, "language_model": CAUSAL, "english_model": CAUSAL, "discriminator": REPLACED}
-    assert {name: [cls.model_type] for name, cls in HELPERS.items()} == {
+    assert {name: [cls.model_type] for name, cls in HELPER_MODELS.items()} == {
         name: list(classes) for name, classes in loaded.items()
     }
     for cls in (CodeBert, UniXcoder, CodeT5, StarCoder):

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import TypeAdapter
 
+from codebackdoor.cli import main
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.describing import methods_table
 from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective
-from codebackdoor.costs.methods import gpu_minutes
 from codebackdoor.defenses.views import TextView
 from codebackdoor.types import Example
 
@@ -53,7 +54,21 @@ def test_an_index_lists_every_page_beside_it(index: str) -> None:
 
 
 def test_the_table_of_methods_is_up_to_date() -> None:
-    assert methods_table(gpu_minutes) in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    result = CliRunner().invoke(main, ["methods", "--check", str(ROOT / "docs/methods.md")])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_table_of_methods_is_written_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table methods -->\n\n| old |\n\n<!-- end of table -->\nafter\n")
+    result = CliRunner().invoke(main, ["methods", "--check", str(page)])
+    assert "out of date; run `make schema`" in result.output
+    assert CliRunner().invoke(main, ["methods", str(page)]).exit_code == 0
+    assert page.read_text().startswith("before\n<!-- table methods -->\n\n| method | `method:` | kind |")
+    assert page.read_text().endswith("|\n\n<!-- end of table -->\nafter\n")
+    assert CliRunner().invoke(main, ["methods", "--check", str(page)]).exit_code == 0
+    page.write_text("no marks")
+    assert "no table of methods; mark it with" in CliRunner().invoke(main, ["methods", str(page)]).output
 
 
 def test_the_variants_on_the_page_of_methods_are_valid() -> None:

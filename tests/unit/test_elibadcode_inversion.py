@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from planted import PLANTED, view
+from planted import PLANTED, make_view
 
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
@@ -39,14 +39,14 @@ TARGET = CrossEntropyLoss(0)
 @cache
 def cut_samples(occurrences: str = "all", number: int = 6) -> tuple[Carrier, ...]:
     """Samples of label 1, which the planted backdoor turns into label 0."""
-    defender = view()
-    examples = [example for example in defender.clean if example.label == 1][:number]
-    return tuple(carrier for carrier in carriers(defender, examples, "least_sensitive", occurrences, "both") if carrier)
+    view = make_view()
+    examples = [example for example in view.clean if example.label == 1][:number]
+    return tuple(carrier for carrier in carriers(view, examples, "least_sensitive", occurrences, "both") if carrier)
 
 
 @cache
 def vocabulary() -> TriggerVocabulary:
-    return build(view().victim.tokenizer, "paper", "python", [True])
+    return build(make_view().victim.tokenizer, "paper", "python", [True])
 
 
 def objective(victim: Victim, settings: EliBadCodeSettings) -> ClassifierObjective:
@@ -58,7 +58,7 @@ def trigger(*names: str) -> tuple[int, ...]:
 
 
 def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
-    victim, samples, pieces = view().victim, cut_samples(), vocabulary()
+    victim, samples, pieces = make_view().victim, cut_samples(), vocabulary()
     current = trigger("load", "init", "y")
     gradient = vocabulary_gradient(victim, samples, pieces, current, TARGET)
 
@@ -82,14 +82,14 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
 
 
 def test_positions_with_embeddings_are_those_with_ids() -> None:
-    victim = view().victim
+    victim = make_view().victim
     ids = torch.tensor([template.fill([7], [7])[0][:20] for template in cut_samples()])
     by_embedding = victim.model(inputs_embeds=victim.model.get_input_embeddings()(ids)).logits
     torch.testing.assert_close(by_embedding, victim.model(input_ids=ids).logits)
 
 
 def test_losses_of_one_batch_are_those_one_by_one() -> None:
-    victim, samples, pieces = view().victim, cut_samples(), vocabulary()
+    victim, samples, pieces = make_view().victim, cut_samples(), vocabulary()
     triggers = [rendered(pieces, trigger(*names)) for names in (("load", "init"), ("size", "y", "init"), ("index",))]
     together = losses(victim, samples, triggers, TARGET)
     for candidate, loss in zip(triggers, together.tolist(), strict=True):
@@ -103,28 +103,26 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
 
 
 def test_candidates_and_anchoring_are_scored_at_each_samples_own_place() -> None:
-    defender, current = view(), trigger("load", "_", "init", "y")
-    samples = [example for example in defender.clean if example.label == 1][:6]
-    spans = trigger_spans(defender, samples, "least_sensitive", "one", "both")
+    view, current = make_view(), trigger("load", "_", "init", "y")
+    samples = [example for example in view.clean if example.label == 1][:6]
+    spans = trigger_spans(view, samples, "least_sensitive", "one", "both")
     assert len({part.spans for some in spans if some for part in some}) > 1, "no constant place"
 
     def loss(text: str) -> float:
         codes = [insert(example, some, text).code for example, some in zip(samples, spans, strict=True) if some]
-        logits = class_logits(defender.victim, [encoded.ids for encoded in defender.victim.encode(codes)])
+        logits = class_logits(view.victim, [encoded.ids for encoded in view.victim.encode(codes)])
         return torch.nn.functional.cross_entropy(logits, torch.zeros(len(codes), dtype=torch.long)).item()
 
     texts = ["load_inity", "_inity", "loadinity", "load_y", "load_init"]
-    computed = losses(
-        defender.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET
-    )
+    computed = losses(view.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET)
     assert computed.tolist() == pytest.approx([loss(text) for text in texts], abs=1e-5)
-    anchored = anchor(defender.victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
+    anchored = anchor(view.victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
     assert [without for _, without in anchored.without] == pytest.approx(list(map(loss, texts[1:])), abs=1e-5)
     assert anchored.loss == pytest.approx(loss(PLANTED), abs=1e-5)
 
 
 def test_a_search_of_a_victim_that_was_trained_with_dropout_hears_none(tmp_path: Path) -> None:
-    save_victim(view().victim, tmp_path, {"task": "defect_detection", "backdoored": True})
+    save_victim(make_view().victim, tmp_path, {"task": "defect_detection", "backdoored": True})
     victim = load_victim(tmp_path)
     assert victim.model.config.hidden_dropout_prob > 0
     triggers = [rendered(vocabulary(), trigger(*names)) for names in (("load", "init", "y"), ("size", "y", "init"))]
@@ -144,7 +142,7 @@ def test_a_search_of_a_victim_that_was_trained_with_dropout_hears_none(tmp_path:
 
 
 def test_a_race_gives_the_best_candidates_their_own_losses() -> None:
-    victim, samples, pieces = view().victim, cut_samples(), vocabulary()
+    victim, samples, pieces = make_view().victim, cut_samples(), vocabulary()
     triggers = [rendered(pieces, (first, 60, 61)) for first in pieces.first.tolist()[:16]]
     all_losses, first_losses = losses(victim, samples, triggers, TARGET), losses(victim, samples[:1], triggers, TARGET)
     race = raced(victim, samples, triggers, TARGET, 1)
@@ -174,7 +172,7 @@ def test_what_is_left_out_could_not_have_won(seed: int, first: int | None, monke
         return table[list(samples)][:, list(triggers)]
 
     monkeypatch.setattr(classifier, "sample_losses", looked_up)
-    race = raced(view().victim, range(len(table)), range(40), TARGET, first)  # type: ignore[arg-type]
+    race = raced(make_view().victim, range(len(table)), range(40), TARGET, first)  # type: ignore[arg-type]
     all_losses = table.mean(dim=0)
     going_on = torch.ones(40, dtype=torch.bool)
     if first is not None and first < len(table):
@@ -188,7 +186,7 @@ def test_what_is_left_out_could_not_have_won(seed: int, first: int | None, monke
 
 
 def test_candidates_that_cannot_win_are_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    victim, samples, pieces = view().victim, cut_samples("one"), vocabulary()
+    victim, samples, pieces = make_view().victim, cut_samples("one"), vocabulary()
     triggers = [rendered_text(pieces, text) for text in (PLANTED, *(f"{name}_y" for name in ("load", "index", "size")))]
     scored = []
     real = classifier.sample_losses
@@ -235,7 +233,7 @@ def test_candidates_are_drawn_from_every_slot() -> None:
 
 def run(seed: int = 1, **changes: object) -> tuple[str, list[float]]:
     settings = SMALL.model_copy(update=changes)
-    trajectory = search(objective(view().victim, settings), np.random.default_rng(seed), title="test")
+    trajectory = search(objective(make_view().victim, settings), np.random.default_rng(seed), title="test")
     assert trajectory.loss == min(trajectory.history)
     assert trajectory.scored > 0 or settings.iterations == 0
     return vocabulary().text(trajectory.trigger), list(trajectory.history)
@@ -251,7 +249,7 @@ def test_the_search_finds_the_planted_trigger(seed: int) -> None:
 
 def test_the_gradient_points_at_the_planted_piece() -> None:
     gradient = vocabulary_gradient(
-        view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), TARGET
+        make_view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), TARGET
     )
     (planted,) = trigger(PLANTED)
     assert [slot_pieces[0] for slot_pieces in substitutes(gradient, vocabulary(), 4)[1:]] == [planted, planted]
@@ -294,18 +292,19 @@ def test_zero_steps_leave_the_first_trigger() -> None:
 
 def test_anchoring_keeps_what_carries_the_effect() -> None:
     current = trigger("load", "_", "init", "y")
-    anchored = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
+    anchored = anchor(make_view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
     assert (anchored.text, anchored.is_whole) == (PLANTED, False)
     assert [piece for piece, _ in anchored.without] == ["load", "_", "init", "y"]
-    (loss,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], TARGET).tolist()
+    (loss,) = losses(make_view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], TARGET).tolist()
     assert anchored.loss == pytest.approx(loss, abs=1e-6)
-    assert anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.0).text == "load_inity"
+    assert anchor(make_view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.0).text == "load_inity"
 
 
 def test_where_nothing_alone_carries_the_effect_the_whole_trigger_stays() -> None:
     current = trigger("load", "_", "init", "y")
-    anchored = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=9.0)
+    anchored = anchor(make_view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=9.0)
     assert (anchored.text, anchored.is_whole) == ("load_inity", True)
     assert anchored.loss == pytest.approx(
-        losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], TARGET).item(), abs=1e-6
+        losses(make_view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], TARGET).item(),
+        abs=1e-6,
     )

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from planted import PLANTED, sample, searches, victim, view
+from planted import PLANTED, make_view, sample, searches, victim
 from tiny_models import crafter
 
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.inversion.carriers import cut
 from codebackdoor.defenses.elimination.inversion.position import (
-    MASK,
+    MASK_TOKEN,
     carriers,
     inside,
     own_losses,
@@ -168,63 +168,63 @@ def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
 
 
 def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels_loss_least() -> None:
-    defender = view()
+    view = make_view()
     example = Example("a", "python", CODE, label=1)
     options = candidates(tree(), "one")
-    (changes,) = sensitivities(defender.victim, [example], [options])
-    _, substitute = stand_in(defender.victim.tokenizer, MASK)
-    assert substitute == defender.victim.tokenizer.unk_token_id
+    (changes,) = sensitivities(view.victim, [example], [options])
+    _, substitute = stand_in(view.victim.tokenizer, MASK_TOKEN)
+    assert substitute == view.victim.tokenizer.unk_token_id
     for option, change in changes:
         losses = []
         for code in (CODE, option.replace(CODE, "<unk>").replace(" <unk>", "<unk>")):
-            logits = class_logits(defender.victim, [defender.victim.encode([code])[0].ids])
+            logits = class_logits(view.victim, [view.victim.encode([code])[0].ids])
             losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor([1])).item())
         assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
     worst = max(changes, key=lambda pair: pair[1])[0]
     assert worst.name == f"load_{PLANTED}"
-    assert trigger_spans(defender, [example], "least_sensitive", "one", "both") == [
+    assert trigger_spans(view, [example], "least_sensitive", "one", "both") == [
         (min(changes, key=lambda pair: pair[1])[0],)
     ]
-    assert trigger_spans(defender, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
+    assert trigger_spans(view, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
 
 
 def test_a_sample_without_identifiers_has_no_place() -> None:
     nothing = Example("a", "python", "1 + 2", label=0)
-    assert carriers(view(), [nothing], "least_sensitive", "one", "both") == [None]
-    assert carriers(view(), [nothing], "function_name", "one", "both") == [None]
+    assert carriers(make_view(), [nothing], "least_sensitive", "one", "both") == [None]
+    assert carriers(make_view(), [nothing], "function_name", "one", "both") == [None]
 
 
 def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:
     model = victim()
     model.tokenizer.unk_token = None
-    assert stand_in(model.tokenizer, MASK) == ("<mask>", model.tokenizer.mask_token_id)
+    assert stand_in(model.tokenizer, MASK_TOKEN) == ("<mask>", model.tokenizer.mask_token_id)
     model.tokenizer.mask_token = None
     with pytest.raises(UserError, match="neither"):
-        stand_in(model.tokenizer, MASK)
+        stand_in(model.tokenizer, MASK_TOKEN)
 
 
 def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sensitive_one() -> None:
-    defender = view()
+    view = make_view()
     example = Example("a", "python", CODE, label=1)
-    (changes,) = sensitivities(defender.victim, [example], [candidates(tree(), "one")])
+    (changes,) = sensitivities(view.victim, [example], [candidates(tree(), "one")])
     ranked = [option for option, _ in sorted(changes, key=lambda pair: pair[1])]
     assert len({change for _, change in changes}) == len(changes)
     for rank in (0, 1, 2, -1, -2):
-        assert trigger_spans(defender, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
+        assert trigger_spans(view, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
     for rank in (len(ranked), -len(ranked) - 1):
-        assert trigger_spans(defender, [example], f"rank {rank}", "one", "both") == [None]
+        assert trigger_spans(view, [example], f"rank {rank}", "one", "both") == [None]
 
 
 def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
-    defender = replace(view(), victim=victim(max_length=24))
+    view = replace(make_view(), victim=victim(max_length=24))
     examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
-    drawn = trigger_spans(defender, examples, seeded("random", 1), "one", "both")
-    assert drawn == trigger_spans(defender, examples, "random 1", "one", "both")
-    assert drawn != trigger_spans(defender, examples, "random 2", "one", "both")
+    drawn = trigger_spans(view, examples, seeded("random", 1), "one", "both")
+    assert drawn == trigger_spans(view, examples, "random 1", "one", "both")
+    assert drawn != trigger_spans(view, examples, "random 2", "one", "both")
     nth = set()
     for example, spans in zip(examples, drawn, strict=True):
         options = candidates(syntax.parse(example.code, "python", "lexed"), "one")
-        reached = inside(defender.victim, example, options)
+        reached = inside(view.victim, example, options)
         assert spans is not None
         assert len(reached) < len(options)
         nth.add(reached.index(spans[0]))
@@ -232,9 +232,9 @@ def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_ea
 
 
 def test_the_place_in_a_searching_victims_function_goes_by_the_cosine_whatever_it_ranks_by() -> None:
-    defender = searches()
-    rows = [tuple(text.ids for text in texts) for texts in defender.victim.tokenize(defender.clean[:4])]
-    by_product = own_losses(replace(defender.victim, similarity="dot"), rows, defender.clean[:4])
-    cosines = predict_logits(defender.victim, rows)
+    view = searches()
+    rows = [tuple(text.ids for text in texts) for texts in view.victim.tokenize(view.clean[:4])]
+    by_product = own_losses(replace(view.victim, similarity="dot"), rows, view.clean[:4])
+    cosines = predict_logits(view.victim, rows)
     assert torch.equal(by_product, (1 - cosines) ** 2)
-    assert not torch.allclose(cosines, predict_logits(replace(defender.victim, similarity="dot"), rows))
+    assert not torch.allclose(cosines, predict_logits(replace(view.victim, similarity="dot"), rows))

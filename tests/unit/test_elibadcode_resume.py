@@ -62,7 +62,7 @@ def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("steps", [0, 1, 3, 5, 12, 19])
 def test_a_killed_scan_ends_as_an_undisturbed_one(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = outcomes(scan(None))
-    monkeypatch.setattr(resume, "SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SAVE_INTERVAL", 0.0)
     with monkeypatch.context() as dying:
         kill_after(steps, dying)
         with pytest.raises(Killed):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import searches, view
+from planted import make_view, searches
 
 from codebackdoor import files
 from codebackdoor.defenses import elimination
@@ -27,8 +27,8 @@ SETTINGS = EliBadCodeSettings(
 )  # fmt: skip
 
 
-def eliminated(defender: DefenderView, settings: EliBadCodeSettings, earlier: Inversion | None = None) -> Elimination:
-    return elimination.load("elibadcode")(defender, settings, 1, SearchContext(earlier=earlier))
+def eliminated(view: DefenderView, settings: EliBadCodeSettings, earlier: Inversion | None = None) -> Elimination:
+    return elimination.load("elibadcode")(view, settings, 1, SearchContext(earlier=earlier))
 
 
 def written(result: Elimination) -> Any:
@@ -43,8 +43,8 @@ def inversion_of(result: Elimination, seconds: float = 100.0) -> Inversion:
 
 
 @pytest.fixture(params=["labels", "search"])
-def defender_view(request: pytest.FixtureRequest) -> DefenderView:
-    return view() if request.param == "labels" else searches()
+def view(request: pytest.FixtureRequest) -> DefenderView:
+    return make_view() if request.param == "labels" else searches()
 
 
 @pytest.mark.parametrize(
@@ -60,45 +60,45 @@ def defender_view(request: pytest.FixtureRequest) -> DefenderView:
     ],
 )
 def test_a_search_with_the_walks_of_another_ends_as_one_that_walked(
-    defender_view: DefenderView, first: dict[str, Any], second: dict[str, Any]
+    view: DefenderView, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     earlier_settings, settings = (
         EliBadCodeSettings.model_validate(SETTINGS.model_dump() | change) for change in (first, second)
     )
-    assert written(
-        eliminated(defender_view, settings, inversion_of(eliminated(defender_view, earlier_settings)))
-    ) == written(eliminated(defender_view, settings))
+    assert written(eliminated(view, settings, inversion_of(eliminated(view, earlier_settings)))) == written(
+        eliminated(view, settings)
+    )
 
 
 def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) -> None:
-    defender = view()
+    view = make_view()
     settings = SETTINGS.model_copy(update={"position": "function_name"})
-    free = eliminated(defender, settings)
-    lost = scan_losses(defender, settings, 1)
+    free = eliminated(view, settings)
+    lost = scan_losses(view, settings, 1)
     made_of = {
-        "dataset": {"language": defender.language, "text_form": defender.text_form},
-        "victim": calibrations.model_signature(defender.victim),
+        "dataset": {"language": view.language, "text_form": view.text_form},
+        "victim": calibrations.model_signature(view.victim),
     }
     shadows = dict.fromkeys("abcde", lost)
     calibration = calibrations.make("defect_detection", settings, "classification", shadows, made_of)
     files.write_json(tmp_path / "calibration.json", calibrations.as_json(calibration, 0.5))
     calibrated = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
-    judged = eliminated(defender, calibrated, inversion_of(free))
+    judged = eliminated(view, calibrated, inversion_of(free))
     assert free.trigger is not None
     assert judged.trigger is not None
     # a victim is not worse than itself
     assert (free.trigger.flagged, free.trigger.margin) == (True, None)
     assert (judged.trigger.flagged, judged.trigger.margin) == (False, 0.0)
-    assert written(judged) == written(eliminated(defender, calibrated))
+    assert written(judged) == written(eliminated(view, calibrated))
 
 
 def test_only_walks_that_came_to_the_limit_are_walked_again(
-    defender_view: DefenderView, monkeypatch: pytest.MonkeyPatch
+    view: DefenderView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walked = []
     search = scan.search
     monkeypatch.setattr(scan, "search", lambda *args, **kwargs: (walked.append(1), search(*args, **kwargs))[1])
-    first = eliminated(defender_view, SETTINGS)
+    first = eliminated(view, SETTINGS)
     walks = [walk for entry in written(first)["history"]["searches"] for walk in entry["walks"]]
     steps = [len(walk["history"]) - 1 for walk in walks]
     assert len(walks) == len(walked) > 2
@@ -114,13 +114,13 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
         ),
     ):
         walked.clear()
-        result = eliminated(defender_view, settings, inversion_of(first, 1000.0))
+        result = eliminated(view, settings, inversion_of(first, 1000.0))
         assert len(walked) == left
         # seconds of the walks taken over are those of the other's search, by their share of the work
         assert 1000 * part <= result.seconds["inversion"] < 1000 * part + 50
         assert result.trigger is not None
     unknown = Inversion(inversion_of(first).trigger, inversion_of(first).history, {})
-    assert "inversion" not in eliminated(defender_view, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
+    assert "inversion" not in eliminated(view, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
     ],
 )
 def test_walks_of_another_search_are_refused(changes: dict[str, Any], message: str) -> None:
-    earlier = inversion_of(eliminated(view(), SETTINGS))
+    earlier = inversion_of(eliminated(make_view(), SETTINGS))
     with pytest.raises(UserError, match=message):
-        eliminated(view(), SETTINGS.model_copy(update=changes), earlier)
+        eliminated(make_view(), SETTINGS.model_copy(update=changes), earlier)
     with pytest.raises(UserError, match="differs in seed"):
-        elimination.load("elibadcode")(view(), SETTINGS, 2, SearchContext(earlier=earlier))
+        elimination.load("elibadcode")(make_view(), SETTINGS, 2, SearchContext(earlier=earlier))
     old = {name: value for name, value in earlier.history.items() if name != "search"}
     with pytest.raises(UserError, match="of another version; run it again"):
-        eliminated(view(), SETTINGS, Inversion(earlier.trigger, old))
+        eliminated(make_view(), SETTINGS, Inversion(earlier.trigger, old))

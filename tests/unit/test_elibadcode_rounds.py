@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import PLANTED, view
+from planted import PLANTED, make_view
 
 from codebackdoor import files
 from codebackdoor.defenses import cleaning
@@ -78,10 +78,10 @@ def test_every_scan_has_a_seed_of_its_own() -> None:
 
 @cache
 def calibration() -> dict[str, Any]:
-    scans = {f"seed{seed}": scan_losses(view(seed, planted=False), SETTINGS, 1) for seed in range(11, 16)}
+    scans = {f"seed{seed}": scan_losses(make_view(seed, planted=False), SETTINGS, 1) for seed in range(11, 16)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": calibrations.model_signature(view().victim),
+        "victim": calibrations.model_signature(make_view().victim),
     }
     return calibrations.as_json(
         calibrations.make("defect_detection", SETTINGS, "classification", scans, provenance), 0.5
@@ -94,18 +94,18 @@ def eliminated(folder: Path, limit: int, first: str | None) -> Elimination:
     settings = SETTINGS.model_copy(update={"rounds": limit, "calibration": str(folder / "calibration.json")})
     history = {"search": reuse.search_of(settings, 1)}
     earlier = Inversion(trigger(first), history) if first else None
-    return eliminate(view(), settings, 1, SearchContext(earlier=earlier))
+    return eliminate(make_view(), settings, 1, SearchContext(earlier=earlier))
 
 
 def flip_rate(victim: Victim) -> float:
-    rate = flips(view(), victim, trigger(PLANTED), "both")[1]
+    rate = flips(make_view(), victim, trigger(PLANTED), "both")[1]
     assert rate is not None
     return rate
 
 
 def test_the_backdoor_that_a_first_round_leaves_whole_is_found_by_the_second(tmp_path: Path) -> None:
     once, more = (eliminated(tmp_path, limit, first="count_size") for limit in (1, 4))
-    assert flip_rate(view().victim) == flip_rate(once.victim) == 1.0
+    assert flip_rate(make_view().victim) == flip_rate(once.victim) == 1.0
     assert "rounds" not in once.history
     assert flip_rate(more.victim) < 0.2
     listed: Any = more.history["rounds"]
@@ -124,39 +124,39 @@ def test_an_edited_victim_is_scanned_in_the_unit_of_its_own_logits(
     scanned: list[Victim] = []
     find = method.find
 
-    def recorded(defender_view: DefenderView, *more: Any) -> Any:
-        scanned.append(defender_view.victim)
-        return find(defender_view, *more)
+    def recorded(view: DefenderView, *more: Any) -> Any:
+        scanned.append(view.victim)
+        return find(view, *more)
 
     monkeypatch.setattr(method, "find", recorded)
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
-    defender_view = replace(view(), victim=standardized(view().victim, view().clean))
+    view = replace(make_view(), victim=standardized(make_view().victim, make_view().clean))
     if command == "eliminate":
-        eliminate(defender_view, settings, 1)
+        eliminate(view, settings, 1)
     else:
-        cleaning.clean(defender_view, settings, 1, force=False)
+        cleaning.clean(view, settings, 1, force=False)
     assert len(scanned) > 1
     for victim in scanned:
-        texts = [encoded.ids for encoded in victim.encode([example.code for example in defender_view.clean])]
+        texts = [encoded.ids for encoded in victim.encode([example.code for example in view.clean])]
         assert spread(class_logits(victim, texts)) == pytest.approx(SPREAD, rel=1e-4)
 
 
 def test_a_benign_victim_is_scanned_once_and_kept(tmp_path: Path) -> None:
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
-    defender_view = view(1, planted=False)
-    result = eliminate(defender_view, settings, 1)
-    assert result.victim is defender_view.victim
+    view = make_view(1, planted=False)
+    result = eliminate(view, settings, 1)
+    assert result.victim is view.victim
     assert [entry["flagged"] for entry in result.history["rounds"]] == [False]  # type: ignore[attr-defined]
 
 
 def test_a_killed_second_round_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 2, "calibration": str(tmp_path / "calibration.json")})
-    undisturbed = eliminate(view(), settings, 1)
+    undisturbed = eliminate(make_view(), settings, 1)
     work = tmp_path / "work"
-    resumed = [eliminate(view(), settings, 1, SearchContext(work, "x")) for _ in range(2)]
+    resumed = [eliminate(make_view(), settings, 1, SearchContext(work, "x")) for _ in range(2)]
     assert (work / "round2" / "searches.json").is_file()
     assert [result.history for result in resumed] == [undisturbed.history] * 2
 
@@ -164,11 +164,11 @@ def test_a_killed_second_round_ends_as_an_undisturbed_one(tmp_path: Path) -> Non
 def test_rounds_and_further_places_leave_the_first_search_as_it_is(tmp_path: Path) -> None:
     paper = SETTINGS.model_copy(update={"position": "scan"})
     extended = paper.model_copy(update={"position": "scan_all", "rounds": 3, "calibration": None})
-    first = eliminate(view(), paper, 1)
+    first = eliminate(make_view(), paper, 1)
     assert first.trigger is not None
     reused = reuse.finished(first.history, extended, 1)
     assert {position for position, _, _ in reused} == {"least_sensitive", "function_name"}
-    findings = scan_of(view(), extended, 1).run()
+    findings = scan_of(make_view(), extended, 1).run()
     trajectories = {(finding.position, finding.label): finding.trajectories for finding in findings}
     assert {key: trajectories[key[:2]][key[2]] for key in reused} == reused
     assert {position for position, _ in trajectories} == {"least_sensitive", "function_name", "statement"}
@@ -183,4 +183,4 @@ def replace_position(settings: EliBadCodeSettings) -> EliBadCodeSettings:
 @pytest.mark.parametrize("limit", [1, 3])
 def test_the_time_of_later_scans_is_a_phase_of_its_own(limit: int, tmp_path: Path) -> None:
     assert ("rescan" in eliminated(tmp_path, limit, first=None).seconds) == (limit > 1)
-    assert replace(view()).clean
+    assert replace(make_view()).clean

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import view
+from planted import make_view
 from transformers import AutoConfig
 
 from codebackdoor.config.loading import load
@@ -33,14 +33,14 @@ ROOT = Path(__file__).parents[2]
 #: What a calibration must say of the data set and the victims that it was made on.
 PROVENANCE = {
     "dataset": {"language": "python", "text_form": "lexed"},
-    "victim": calibrations.model_signature(view().victim),
+    "victim": calibrations.model_signature(make_view().victim),
 }
 
 
 @cache
 def findings(seed: int, planted: bool) -> tuple[Finding, ...]:
-    defender = view(seed, planted)
-    return tuple(LabelScan.draw(defender, SETTINGS, 1).run())
+    view = make_view(seed, planted)
+    return tuple(LabelScan.draw(view, SETTINGS, 1).run())
 
 
 def table(all_findings: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
@@ -89,8 +89,8 @@ def test_the_verdict_turns_where_the_loss_is_the_ratio_of_the_lowest_shadow() ->
 
 def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() -> None:
     once = SETTINGS.model_copy(update={"restarts": 1})
-    defender = view(1)
-    single = LabelScan.draw(defender, once, 1).run()
+    view = make_view(1)
+    single = LabelScan.draw(view, once, 1).run()
     assert [(finding.position, finding.label) for finding in single] == [
         ("least_sensitive", 0), ("least_sensitive", 1), ("function_name", 0), ("function_name", 1)]  # fmt: skip
     for finding, more in zip(single, findings(1, True), strict=True):
@@ -98,8 +98,8 @@ def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() ->
 
 
 def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
-    defender = view(1)
-    samples = draw(defender, SETTINGS, [0, 1], 1)
+    view = make_view(1)
+    samples = draw(view, SETTINGS, [0, 1], 1)
     labels = {label: {example.label for example in drawn.examples} for label, drawn in samples.items()}
     assert labels == {0: {0}, 1: {1}}
     assert all(len(drawn.examples) == 6 for drawn in samples.values())
@@ -109,24 +109,24 @@ def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
 
 def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_user_error() -> None:
     nothing = tuple(Example(f"n{number}", "python", "x = 1", label=1) for number in range(9))
-    defender = view(1)
-    mixed = replace(defender, clean=(*nothing, *defender.clean))
+    view = make_view(1)
+    mixed = replace(view, clean=(*nothing, *view.clean))
     assert all("def" in example.code for example in draw(mixed, SETTINGS, [1], 3)[1].examples)
     with pytest.raises(UserError, match="no clean sample of label 1"):
-        draw(replace(defender, clean=nothing), SETTINGS, [1], 3)
+        draw(replace(view, clean=nothing), SETTINGS, [1], 3)
 
 
 def test_samples_are_no_longer_than_asked() -> None:
-    defender = view(1)
+    view = make_view(1)
 
     def length(example: Example) -> int:
-        return len(defender.victim.encode([example.code])[0].ids)
+        return len(view.victim.encode([example.code])[0].ids)
 
     doubled = tuple(
-        replace(example, id=f"twice-{example.id}", code=f"{example.code} {example.code}") for example in defender.clean
+        replace(example, id=f"twice-{example.id}", code=f"{example.code} {example.code}") for example in view.clean
     )
-    mixed = replace(defender, clean=(*doubled, *defender.clean))
-    longest = max(map(length, defender.clean))
+    mixed = replace(view, clean=(*doubled, *view.clean))
+    longest = max(map(length, view.clean))
     short = draw(mixed, SETTINGS.model_copy(update={"sample_tokens": longest}), [0, 1], 1)
     assert all(length(example) <= longest for drawn in short.values() for example in drawn.examples)
     unlimited = draw(mixed, SETTINGS, [0, 1], 1)
@@ -151,7 +151,7 @@ def named(path: Path | str, **changes: object) -> EliBadCodeSettings:
 
 def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
     write_json(tmp_path / "calibration.json", calibrations.as_json(calibration(), 0.5))
-    again = calibrations.load(view(), named(tmp_path / "calibration.json"))
+    again = calibrations.load(make_view(), named(tmp_path / "calibration.json"))
     assert again == calibration()
     assert again.provenance["shadows"] == [f"shadow{seed}" for seed in range(11, 16)]
 
@@ -161,33 +161,33 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     write_json(path, calibrations.as_json(calibration(), 0.5))
     for change, message in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
         with pytest.raises(UserError, match=message):
-            calibrations.load(view(), named(path, **change))
+            calibrations.load(make_view(), named(path, **change))
     with pytest.raises(UserError, match="made for task"):
-        calibrations.load(replace(view(), task="clone_detection"), named(path))
+        calibrations.load(replace(make_view(), task="clone_detection"), named(path))
     partial = {"least_sensitive": {"0": calibration().losses["least_sensitive"]["0"]}}
     write_json(path, calibrations.as_json(replace(calibration(), losses=partial), 0.5))
     with pytest.raises(UserError, match=r"labels \[1\]"):
-        calibrations.load(view(), named(path))
+        calibrations.load(make_view(), named(path))
     with pytest.raises(UserError, match="neither shipped nor a file"):
-        calibrations.load(view(), named("nothing"))
+        calibrations.load(make_view(), named("nothing"))
     elsewhere = replace(calibration(), provenance={**PROVENANCE, "dataset": {"language": "java", "text_form": "lexed"}})
     write_json(path, calibrations.as_json(elsewhere, 0.5))
     with pytest.raises(UserError, match="of language: java, not python"):
-        calibrations.load(view(), named(path))
-    larger = {**calibrations.model_signature(view().victim), "hidden_size": 768}
+        calibrations.load(make_view(), named(path))
+    larger = {**calibrations.model_signature(make_view().victim), "hidden_size": 768}
     write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
     with pytest.raises(UserError, match="'hidden_size': 768"):
-        calibrations.load(view(), named(path))
-    otherwise = {**calibrations.model_signature(view().victim), "pooling": "max"}
+        calibrations.load(make_view(), named(path))
+    otherwise = {**calibrations.model_signature(make_view().victim), "pooling": "max"}
     write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": otherwise}), 0.5))
     with pytest.raises(UserError, match="'pooling': 'max'"):
-        calibrations.load(view(), named(path))
+        calibrations.load(make_view(), named(path))
     write_json(path, calibrations.as_json(replace(calibration(), provenance={}), 0.5))
     with pytest.raises(UserError, match="does not say on which data set"):
-        calibrations.load(view(), named(path))
+        calibrations.load(make_view(), named(path))
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):
-        calibrations.load(view(), named(path))
+        calibrations.load(make_view(), named(path))
 
 
 def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import CALLED, PLANTED, searches, view
+from planted import CALLED, PLANTED, make_view, searches
 from tiny_models import understanding
 
 from codebackdoor.defenses.elimination import Trigger
@@ -41,9 +41,9 @@ def anchored(
     """Anchor a trigger of the pieces ``load`` and ``size`` whose losses are these."""
     answers = iter([torch.tensor([full, *without]), torch.tensor([kept])])
     monkeypatch.setattr(anchoring, "losses", lambda *_: next(answers))
-    vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
+    vocabulary = build(make_view().victim.tokenizer, "paper", "python", [True])
     trigger = [vocabulary.pieces.index(piece) for piece in ("load", "size")]
-    return anchoring.anchor(view().victim, [], vocabulary, trigger, CrossEntropyLoss(0), beta)
+    return anchoring.anchor(make_view().victim, [], vocabulary, trigger, CrossEntropyLoss(0), beta)
 
 
 def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,8 +69,8 @@ def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.Mo
         return anchoring.anchor(victim, carriers, vocabulary, trigger, loss_function, beta)
 
     monkeypatch.setattr(scan, "anchor", spy)
-    trigger = method.find(view(), SMALL, 1).trigger
-    findings = method.scan_of(view(), SMALL, 1).run()
+    trigger = method.find(make_view(), SMALL, 1).trigger
+    findings = method.scan_of(make_view(), SMALL, 1).run()
     flagged = min(findings, key=lambda finding: finding.best.loss)
     # not those of the last label and place that were scanned (the paper's line 45)
     assert flagged.carriers != findings[-1].carriers
@@ -79,7 +79,7 @@ def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.Mo
 
 def test_the_anchored_trigger_is_unlearned_and_not_the_inverted_one() -> None:
     trigger = Trigger("anchored_x", (), 0, True, "function_name", "one", 0.1, "inverted_y", (), 0.1, None, {})
-    rows = unlearning.stamp(view(), trigger, "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
+    rows = unlearning.stamp(make_view(), trigger, "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
     codes = [row.example.code for row in rows if row.stamped]
     assert len(codes) == 20
     assert all("anchored_x" in code and "inverted_y" not in code for code in codes)
@@ -92,19 +92,19 @@ def test_the_functions_of_a_pair_that_are_named_carry_the_trigger(pair: Any) -> 
                 code_b=f"def save ( b ) : <indent> return b - {n} <dedent>", label=n % 2)
         for n in range(8)
     ]  # fmt: skip
-    defender = DefenderView("clone_detection", "python", "lexed", tuple(rows), victim=understanding("first", "pair"))
+    view = DefenderView("clone_detection", "python", "lexed", tuple(rows), victim=understanding("first", "pair"))
     fields = {"both": {"code", "code_b"}}.get(pair, {pair})
     for position in ("function_name", "least_sensitive", "statement"):
         for carrier, spots in zip(
-            carriers(defender, rows, position, "one", pair),
-            trigger_spans(defender, rows, position, "one", pair),
+            carriers(view, rows, position, "one", pair),
+            trigger_spans(view, rows, position, "one", pair),
             strict=True,
         ):
             assert carrier is not None
             assert spots is not None
             assert {spans.field for spans in spots} == fields
             assert [isinstance(part, tuple) for part in carrier.parts] == ["code" not in fields, "code_b" not in fields]
-    spots = trigger_spans(defender, rows[:1], "function_name", "one", pair)[0]
+    spots = trigger_spans(view, rows[:1], "function_name", "one", pair)[0]
     assert spots is not None
     stamped = insert(rows[0], spots, "testo_init")
     assert {name for name in ("code", "code_b") if "testo_init" in str(getattr(stamped, name))} == fields
@@ -112,19 +112,19 @@ def test_the_functions_of_a_pair_that_are_named_carry_the_trigger(pair: Any) -> 
 
 def test_every_restart_is_a_search_of_its_own() -> None:
     settings = SMALL.model_copy(update={"restarts": 3, "position": "function_name"})
-    for finding in scan.LabelScan.draw(view(), settings, 1).run():
+    for finding in scan.LabelScan.draw(make_view(), settings, 1).run():
         assert len({trajectory.history[0] for trajectory in finding.trajectories}) == 3
         for restart, trajectory in enumerate(finding.trajectories):
             generator = numpy_generator(1, "elibadcode", "search", finding.position, str(finding.label), str(restart))
             loss = CrossEntropyLoss(finding.label)
             objective = classifier.ClassifierObjective(
-                view().victim, finding.carriers, finding.vocabulary, loss, settings
+                make_view().victim, finding.carriers, finding.vocabulary, loss, settings
             )
             assert trajectory == search.search(objective, generator, "alone")
 
 
 def test_first_triggers_begin_with_any_piece() -> None:
-    vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
+    vocabulary = build(make_view().victim.tokenizer, "paper", "python", [True])
     firsts = {
         candidates.first_trigger(vocabulary, 2, [True], np.random.default_rng(seed))[0]
         for seed in range(len(vocabulary))
@@ -133,11 +133,11 @@ def test_first_triggers_begin_with_any_piece() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "defender"), [(classifier, view()), (retrieval, searches())], ids=["labels", "retrieval"]
+    ("module", "view"), [(classifier, make_view()), (retrieval, searches())], ids=["labels", "retrieval"]
 )
 @pytest.mark.parametrize("race", [None, 3])
 def test_candidates_are_raced_on_as_many_samples_as_asked(
-    module: Any, defender: DefenderView, race: int | None, monkeypatch: pytest.MonkeyPatch
+    module: Any, view: DefenderView, race: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firsts: set[Any] = set()
     raced = module.raced
@@ -147,22 +147,22 @@ def test_candidates_are_raced_on_as_many_samples_as_asked(
         return raced(*arguments)
 
     monkeypatch.setattr(module, "raced", spy)
-    eliminate(defender, SMALL.model_copy(update={"race": race}), 1)
+    eliminate(view, SMALL.model_copy(update={"race": race}), 1)
     assert firsts == {race}
 
 
 def test_twice_as_many_short_samples_are_drawn_from_as_are_wanted() -> None:
     settings = SMALL.model_copy(update={"samples": 4, "sample_tokens": 3, "position": "function_name"})
     # of different lengths, so that it is clear which are the shortest
-    rows = tuple(replace(row, code=row.code + " x" * number) for number, row in enumerate(view().clean))
-    defender = replace(view(), clean=rows)
-    drawn = {row.id for seed in range(40) for row in samples.draw(defender, settings, [0], seed)[0].examples}
+    rows = tuple(replace(row, code=row.code + " x" * number) for number, row in enumerate(make_view().clean))
+    view = replace(make_view(), clean=rows)
+    drawn = {row.id for seed in range(40) for row in samples.draw(view, settings, [0], seed)[0].examples}
     assert drawn == {row.id for row in [row for row in rows if row.label == 0][:8]}
 
 
 def retrieval_trajectories(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Iterator[search.Trajectory]:
     """Trajectories from target words of which none is the planted one."""
-    defender = searches()
+    view = searches()
     settings = SMALL.model_copy(update={"position": "function_name", "iterations": 12, "word_length": 1, **changes})
     trajectories: list[search.Trajectory] = []
 
@@ -172,7 +172,7 @@ def retrieval_trajectories(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> I
 
     monkeypatch.setattr(scan, "search", spy)
     for seed in range(1, 6):
-        eliminate(defender, settings, seed)
+        eliminate(view, settings, seed)
     return iter(trajectories)
 
 
@@ -193,17 +193,17 @@ def test_in_retrieval_too_the_loss_may_rise_where_the_current_pair_is_not_kept(m
 
 
 def test_a_target_word_without_effect_is_dropped_by_anchoring() -> None:
-    defender = searches()
+    view = searches()
     settings = SMALL.model_copy(update={"position": "function_name"})
-    drawn = samples.draw(defender, settings, [0], 1)[0]
-    called = with_query(defender, drawn, "function_name")
+    drawn = samples.draw(view, settings, [0], 1)[0]
+    called = with_query(view, drawn, "function_name")
     where = candidates.contexts(retrieval.code_carriers(called))
-    vocabulary: TriggerVocabulary = build(defender.victim.tokenizer, "paper", "python", where)
-    words = target_words(defender.victim, (str(row.query) for row in defender.clean))
+    vocabulary: TriggerVocabulary = build(view.victim.tokenizer, "paper", "python", where)
+    words = target_words(view.victim, (str(row.query) for row in view.clean))
     trigger = (vocabulary.pieces.index("load"), vocabulary.pieces.index(PLANTED))
     target = (words.words.index("load"), words.words.index(CALLED))
     trajectory = search.Trajectory(trigger, 0.0, (), 0, 0, target)
-    result = retrieval.anchor(defender.victim, called, vocabulary, words, trajectory, CosineGap(), 0.15)
+    result = retrieval.anchor(view.victim, called, vocabulary, words, trajectory, CosineGap(), 0.15)
     assert (result.words, result.is_whole) == (CALLED, False)
     assert PLANTED in result.text
 

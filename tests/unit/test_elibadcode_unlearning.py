@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import PLANTED, view
+from planted import PLANTED, make_view
 from tiny_models import classifier, understanding
 from transformers import get_linear_schedule_with_warmup
 
@@ -32,11 +32,11 @@ def planted(position: str = "function_name", occurrences: str = "one", **changes
 
 def stamped(**changes: Any) -> list[Row]:
     settings = UnlearningSettings(**changes)
-    return stamp(view(), planted("function_name", "one"), "both", settings, np.random.default_rng(1))
+    return stamp(make_view(), planted("function_name", "one"), "both", settings, np.random.default_rng(1))
 
 
 def test_a_fifth_of_the_samples_of_all_classes_carry_the_trigger_and_keep_their_label() -> None:
-    rows, clean = stamped(), view().clean
+    rows, clean = stamped(), make_view().clean
     assert [row.label for row in rows] == [example.label for example in clean]
     carrying = [row for row in rows if row.stamped]
     assert len(carrying) == round(0.2 * len(clean))
@@ -58,14 +58,16 @@ def test_ascent_rows_bear_the_label_that_is_unlearned() -> None:
 
 
 def test_a_rate_of_zero_stamps_nothing_and_the_draw_depends_on_the_seed() -> None:
-    assert [row.example.code for row in stamped(rate=0.0)] == [row.example.code for row in clean_rows(view())]
-    other_seed = stamp(view(), planted("function_name", "one"), "both", UnlearningSettings(), np.random.default_rng(2))
+    assert [row.example.code for row in stamped(rate=0.0)] == [row.example.code for row in clean_rows(make_view())]
+    other_seed = stamp(
+        make_view(), planted("function_name", "one"), "both", UnlearningSettings(), np.random.default_rng(2)
+    )
     assert stamped() == stamped() != other_seed
 
 
 def test_the_trigger_goes_to_the_samples_own_place() -> None:
     rows = stamp(
-        view(), planted("least_sensitive", "all"), "both", UnlearningSettings(rate=1.0), np.random.default_rng(1)
+        make_view(), planted("least_sensitive", "all"), "both", UnlearningSettings(rate=1.0), np.random.default_rng(1)
     )
     assert all(row.stamped and PLANTED in row.example.code.split() for row in rows)
     assert not all(row.example.code.startswith(f"def {PLANTED}") for row in rows)
@@ -75,7 +77,7 @@ def test_where_asked_the_places_that_were_searched_take_turns() -> None:
     losses = {"least_sensitive": {"0": 0.2}, "function_name": {"0": 0.1}}
     for rate, count in ((1.0, 40), (0.3, 12)):
         settings = UnlearningSettings(rate=rate, places="scanned")
-        rows = stamp(view(), planted("function_name", losses=losses), "both", settings, np.random.default_rng(1))
+        rows = stamp(make_view(), planted("function_name", losses=losses), "both", settings, np.random.default_rng(1))
         carrying = [row.example.code for row in rows if row.stamped]
         named = sum(code.startswith(f"def {PLANTED} (") for code in carrying)
         assert len(carrying) == count
@@ -86,7 +88,7 @@ def test_where_asked_the_places_that_were_searched_take_turns() -> None:
 
 def test_where_too_few_samples_have_a_place_fewer_are_stamped() -> None:
     bare = replace(
-        view(), clean=(*view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))
+        make_view(), clean=(*make_view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))
     )
     rows = stamp(bare, planted("function_name", "one"), "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
     assert sum(row.stamped for row in rows) == 4
@@ -98,7 +100,7 @@ def changed(before: Any, after: Any) -> set[str]:
 
 
 def test_only_the_last_layer_learns_and_the_victim_itself_stays() -> None:
-    victim = view().victim
+    victim = make_view().victim
     before = {name: value.clone() for name, value in victim.model.state_dict().items()}
     edited, history = fine_tune(victim, stamped(), UnlearningSettings(), False, np.random.default_rng(0))
     assert changed(victim, edited) == {name for name in before if name.startswith("classifier.")}
@@ -109,10 +111,10 @@ def test_only_the_last_layer_learns_and_the_victim_itself_stays() -> None:
 
 
 def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> None:
-    victim, rows = view().victim, stamped()
+    victim, rows = make_view().victim, stamped()
     settings = UnlearningSettings(epochs=2, batch_size=16)
     edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
-    model = view().victim.model
+    model = make_view().victim.model
     optimizer = torch.optim.AdamW(model.classifier.parameters(), lr=5e-3, weight_decay=0.0)
     generator = np.random.default_rng(0)
     for _ in range(2):
@@ -134,7 +136,7 @@ def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> N
 
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"learning_rate": 0.0}])
 def test_a_budget_of_zero_gives_the_victim_itself(change: dict[str, float]) -> None:
-    victim = view().victim
+    victim = make_view().victim
     assert fine_tune(victim, stamped(), UnlearningSettings(**change), False, np.random.default_rng(0))[0] is victim  # type: ignore[arg-type]
 
 
@@ -158,13 +160,13 @@ def watched(monkeypatch: pytest.MonkeyPatch, victim: Victim, **changes: Any) -> 
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", watching)
         settings = UnlearningSettings.model_validate({"epochs": 3, "batch_size": 15, "learning_rate": 0.6} | changes)
-        fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(1))
+        fine_tune(victim, clean_rows(make_view()), settings, False, np.random.default_rng(1))
     return steps
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_the_rate_of_learning_stays_or_falls_to_nothing(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = [rate for rate, _ in watched(monkeypatch, view().victim, schedule=schedule)]
+    rates = [rate for rate, _ in watched(monkeypatch, make_view().victim, schedule=schedule)]
     # 40 rows in batches of 15, three times
     expected = [0.6] * 9 if schedule == "constant" else [0.6 * (1 - step / 9) for step in range(9)]
     assert rates == pytest.approx(expected)
@@ -183,14 +185,14 @@ def test_the_released_rate_is_that_of_transformers(
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    rates = watched(monkeypatch, view().victim, schedule="released", epochs=epochs, batch_size=batch_size)
+    rates = watched(monkeypatch, make_view().victim, schedule="released", epochs=epochs, batch_size=batch_size)
     assert [rate for rate, _ in rates] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("layers", ["last", "all"])
 def test_the_released_code_clips_gradients_at_a_norm_of_1(layers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def first(schedule: str, sharpness: float) -> Any:
-        victim = view().victim
+        victim = make_view().victim
         with torch.no_grad():
             victim.model.classifier.out_proj.weight *= sharpness
         changes = {"schedule": schedule, "layers": layers}
@@ -250,10 +252,10 @@ def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
 
 
 def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() -> None:
-    victim = view().victim
+    victim = make_view().victim
     settings = UnlearningSettings(epochs=16, batch_size=8)
     unlearned, _ = fine_tune(victim, stamped(), settings, False, np.random.default_rng(0))
-    control, _ = fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(0))
+    control, _ = fine_tune(victim, clean_rows(make_view()), settings, False, np.random.default_rng(0))
     ascended, _ = fine_tune(victim, stamped(labels="ascent"), settings, True, np.random.default_rng(0))
     assert target_loss(victim) < 0.2
     assert target_loss(unlearned) > 1.5
@@ -262,7 +264,7 @@ def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() 
 
 
 def test_a_clean_sample_without_a_label_is_a_user_error() -> None:
-    bare = replace(view(), clean=(Example("n", "python", "x = 1"),))
+    bare = replace(make_view(), clean=(Example("n", "python", "x = 1"),))
     with pytest.raises(UserError, match="row 'n' has no label"):
         clean_rows(bare)
 

@@ -171,7 +171,7 @@ def test_an_unknown_module_is_refused(package: Path) -> None:
 
 
 def test_every_registry_exists() -> None:
-    for name in (*fingerprint.REGISTRIES, fingerprint.SETTINGS):
+    for name in (*fingerprint.REGISTRIES, fingerprint.SETTINGS_PACKAGE):
         assert fingerprint.module_path(name) is not None
 
 

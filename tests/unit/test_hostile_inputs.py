@@ -72,7 +72,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     victim = planted.victim(1)
     victim.model.save_pretrained(folder / "model")
     victim.tokenizer.save_pretrained(folder / "model")
-    write_examples(folder / "clean.jsonl", planted.view().clean)
+    write_examples(folder / "clean.jsonl", planted.make_view().clean)
     return folder
 
 

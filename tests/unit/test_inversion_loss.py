@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from planted import PLANTED, view
+from planted import PLANTED, make_view
 from torch import Tensor
 
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
@@ -57,14 +57,14 @@ SMALL = EliBadCodeSettings(method="elibadcode", length=3, iterations=8, top_k=24
 
 
 def samples() -> list[Carrier]:
-    defender_view = view()
-    examples = [example for example in defender_view.clean if example.label == 1][:6]
-    return [carrier for carrier in carriers(defender_view, examples, "function_name", "one", "both") if carrier]
+    view = make_view()
+    examples = [example for example in view.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(view, examples, "function_name", "one", "both") if carrier]
 
 
 @pytest.mark.parametrize("race", [None, 2])
 def test_a_search_with_another_loss_finds_the_planted_trigger(race: int | None) -> None:
-    victim, vocabulary = view().victim, build(view().victim.tokenizer, "paper", "python", contexts(samples()))
+    victim, vocabulary = make_view().victim, build(make_view().victim.tokenizer, "paper", "python", contexts(samples()))
     settings, loss = SMALL.model_copy(update={"race": race}), Margin(0)
     objective = ClassifierObjective(victim, samples(), vocabulary, loss, settings)
     trajectory = search(objective, np.random.default_rng(1), "another loss")
@@ -84,7 +84,7 @@ def raced_table(table: Tensor, loss: InversionLoss, monkeypatch: pytest.MonkeyPa
         return table[list(rows)][:, list(columns)]
 
     monkeypatch.setattr(classifier, "sample_losses", looked_up)
-    return raced(view().victim, range(len(table)), range(table.shape[1]), loss, None), len(scored)  # type: ignore[arg-type]
+    return raced(make_view().victim, range(len(table)), range(table.shape[1]), loss, None), len(scored)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -121,7 +121,7 @@ def test_a_setting_selects_the_loss_by_its_name() -> None:
     lowest: set[float] = set()
     for name in get_args(LossName):
         settings = SMALL.model_copy(update={"loss": name, "position": "function_name", "samples": 6, "iterations": 4})
-        trigger = find(view(), settings, 1).trigger
+        trigger = find(make_view(), settings, 1).trigger
         assert PLANTED in trigger.text
         assert trigger.target_label == 0
         assert trigger.loss < 0.2 < trigger.losses["function_name"]["1"]
@@ -150,12 +150,12 @@ def test_the_default_loss_is_left_out_of_what_finished_searches_are_compared_by(
         scan = {"least_sensitive": {"0": 0.5, "1": 0.5}}
         provenance = {
             "dataset": {"language": "python", "text_form": "lexed"},
-            "victim": calibrations.model_signature(view().victim),
+            "victim": calibrations.model_signature(make_view().victim),
         }
         shadows = dict.fromkeys("abcde", scan)
-        calibration = calibrations.make(view().task, finished, "classification", shadows, provenance)
+        calibration = calibrations.make(make_view().task, finished, "classification", shadows, provenance)
         write_json(tmp_path / "calibration.json", calibrations.as_json(calibration, 0.5))
         named = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
         with pytest.raises(UserError, match="made with loss"):
-            calibrations.load(view(), named)
-        calibrations.load(view(), named.model_copy(update={"loss": finished.loss}))
+            calibrations.load(make_view(), named)
+        calibrations.load(make_view(), named.model_copy(update={"loss": finished.loss}))

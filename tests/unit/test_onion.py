@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from purification_models import LENGTH, example, language_model, planted, view
+from purification_models import LENGTH, example, language_model, make_view, planted
 from tiny_models import generator
 
 from codebackdoor.defenses.purification.onion.affordable import SHARES
@@ -32,7 +32,7 @@ def _one_thread() -> None:
 
 def onion(threshold: float | None = None, share: float = 0.02, clean: tuple[Example, ...] = CLEAN[:40]) -> Onion:
     settings = OnionSettings(method="onion", removed_share=share, threshold=threshold)
-    return Onion(view(planted("x"), clean), *language_model(), settings, seed=1)
+    return Onion(make_view(planted("x"), clean), *language_model(), settings, seed=1)
 
 
 @torch.inference_mode()
@@ -159,7 +159,7 @@ def test_of_a_search_row_only_the_code_changes() -> None:
 
 
 def test_of_a_task_that_reads_queries_the_words_of_the_query_go() -> None:
-    raw = replace(view(planted("x"), CLEAN[:40]), text_form="raw")
+    raw = replace(make_view(planted("x"), CLEAN[:40]), text_form="raw")
     queries = tuple(replace(row, code="", query=row.code) for row in CLEAN)
     settings = OnionSettings(method="onion", removed_share=0.05)
     by_code = Onion(raw, *language_model(), settings, seed=1)
@@ -183,7 +183,7 @@ def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
 
     def calibrated(points: float) -> Onion:
         settings = OnionSettings(method="onion", lost_points=points, calibration_inputs=12)
-        return Onion(view(victim, tuple(rows)), *language_model(), settings, seed=1)
+        return Onion(make_view(victim, tuple(rows)), *language_model(), settings, seed=1)
 
     def lost(threshold: float) -> float:
         shorter = [

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from codebackdoor.config.datasets import DATASETS
-from codebackdoor.config.hub import MIRROR, HubId, hub_id, mirrored_hub_id
+from codebackdoor.config.hub import MIRROR_VARIABLE, HubId, hub_id, mirrored_hub_id
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.costs import bill
 from codebackdoor.dag import Dag
@@ -215,9 +215,9 @@ def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypa
     put(tmp_path, CODEBERT, "model.safetensors", "config.json")
     dag = paper(tmp_path)
     helper = ["--helper", "language_model=openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e"]
-    monkeypatch.setenv(MIRROR, "elsewhere")
+    monkeypatch.setenv(MIRROR_VARIABLE, "elsewhere")
     dag.export_mirror()
-    assert os.environ[MIRROR] == str(tmp_path)
+    assert os.environ[MIRROR_VARIABLE] == str(tmp_path)
     assert dag.files.base(wildcards.model, wildcards.dataset) == str(CODEBERT)
     assert "base" not in dag.train.train.inputs(wildcards)
     assert dag.parameters.helpers("purification", "onion") == helper
@@ -228,7 +228,7 @@ def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypa
     assert dag.parameters.helpers("purification", "onion") == helper
     dag.check_files()
     dag.export_mirror()
-    assert not os.environ[MIRROR]
+    assert not os.environ[MIRROR_VARIABLE]
 
 
 def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place(tmp_path: Path) -> None:

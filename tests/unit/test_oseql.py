@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from purification_models import bpe, example, planted, view
+from purification_models import bpe, example, make_view, planted
 from torch import Tensor, nn
 
 from codebackdoor import syntax
@@ -149,13 +149,13 @@ def backdoored() -> Any:
     return victim
 
 
-def defender(victim: Any = None) -> DefenderView:
+def oseql_view(victim: Any = None) -> DefenderView:
     torch.set_num_threads(1)
-    return view(victim or backdoored(), tuple(example(number) for number in range(60)))
+    return make_view(victim or backdoored(), tuple(example(number) for number in range(60)))
 
 
 def test_the_line_of_the_planted_trigger_goes_and_clean_inputs_stay() -> None:
-    purifier = build(defender(), SETTINGS, 1)
+    purifier = build(oseql_view(), SETTINGS, 1)
     numbers = range(200, 220)
     triggered = purifier.purify([example(number, TRIGGER) for number in numbers])
     for number, row in zip(numbers, triggered, strict=True):
@@ -173,7 +173,7 @@ def test_the_line_of_the_planted_trigger_goes_and_clean_inputs_stay() -> None:
 
 def test_effects_are_those_of_each_occluded_text_alone() -> None:
     row = example(7, TRIGGER)
-    (evidence,) = LineEffects(defender()).evidence([row])
+    (evidence,) = LineEffects(oseql_view()).evidence([row])
     parsed = syntax.parse(row.code, "python", "lexed")
     assert [(start, end) for _, start, end, *_ in evidence["lines"]] == lines(parsed)
     victim = backdoored()
@@ -204,7 +204,7 @@ class Either(nn.Module):
 def test_of_a_pair_the_line_of_either_function_goes() -> None:
     victim = backdoored()
     victim.model.classifier = Either()
-    purifier = build(defender(replace(victim, head="pair")), SETTINGS, 1)
+    purifier = build(oseql_view(replace(victim, head="pair")), SETTINGS, 1)
     clean, clean_b = example(3), example(4)
     pairs = {
         "first": replace(example(3, TRIGGER), code_b=clean_b.code),
@@ -222,7 +222,7 @@ def test_of_a_pair_the_line_of_either_function_goes() -> None:
 
 def test_a_share_of_clean_inputs_bounds_what_is_touched() -> None:
     # a benign victim in doubt, many of whose predictions one line decides
-    doubtful = defender(planted("testo_init >= 15"))
+    doubtful = oseql_view(planted("testo_init >= 15"))
     fresh = [example(number) for number in range(200, 300)]
 
     def touched(share: float | None) -> int:
@@ -250,7 +250,7 @@ def test_the_batch_decides_no_tie_between_labels() -> None:
 
 def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [example(number, TRIGGER if number % 2 else "") for number in range(9)]
-    purifier = build(defender(), SETTINGS, 1)
+    purifier = build(oseql_view(), SETTINGS, 1)
     expected = purifier.purify(rows)
     monkeypatch.setattr(inputs, "INPUTS_AT_ONCE", 2)
     assert [row.example for row in purifier.purify(rows)] == [row.example for row in expected]
@@ -258,5 +258,5 @@ def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_input_without_lines_stays() -> None:
     row = Example("0", "java", "{ } " * 6)
-    (result,) = build(defender(), SETTINGS, 1).purify([row])
+    (result,) = build(oseql_view(), SETTINGS, 1).purify([row])
     assert (result.example, result.touched, result.detail["suspicion"]) == (row, (), 0.0)

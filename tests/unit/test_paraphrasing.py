@@ -52,7 +52,7 @@ def row(text: str, number: int = 0) -> Example:
     return Example(str(number), "python", "", query=text)
 
 
-def view(**helpers: Path) -> TextView:
+def make_view(**helpers: Path) -> TextView:
     return TextView("code_generation", "python", "lexed", tuple(row(text) for text in CLEAN), helpers)
 
 
@@ -61,7 +61,7 @@ def settings(**values: Any) -> ParaphrasingSettings:
 
 
 def rewritten(text: str, **values: Any) -> str:
-    [result] = load("paraphrasing")(view(), settings(**values), 1).purify([row(text)])
+    [result] = load("paraphrasing")(make_view(), settings(**values), 1).purify([row(text)])
     return str(result.example.query)
 
 
@@ -119,7 +119,7 @@ def test_common_words_get_their_synonyms_in_the_same_form() -> None:
 
 def test_all_rules_together_and_what_was_touched() -> None:
     text = "When the file is open , compute bb the sum"
-    purifier = load("paraphrasing")(view(), settings(), 1)
+    purifier = load("paraphrasing")(make_view(), settings(), 1)
     [result] = purifier.purify([row(text)])
     assert result.example.query == "Calculate the sum when the file is open"
     assert all(span.field == "query" for span in result.touched)
@@ -127,14 +127,14 @@ def test_all_rules_together_and_what_was_touched() -> None:
     assert result.detail == {"source": "rules", "empty": False}
     # no rule, no change
     assert rewritten(text, rules=[]) == text
-    [same] = load("paraphrasing")(view(), settings(rules=[]), 1).purify([row(text)])
+    [same] = load("paraphrasing")(make_view(), settings(rules=[]), 1).purify([row(text)])
     assert same.example == row(text)
     assert not same.touched
 
 
 def test_rules_do_not_depend_on_each_other_s_rows() -> None:
     rows = [row(text, number) for number, text in enumerate([*CLEAN, "bb return the file", "compute bb"])]
-    purifier = load("paraphrasing")(view(), settings(), 1)
+    purifier = load("paraphrasing")(make_view(), settings(), 1)
     blind = blindly(purifier, {"clean": rows})
     assert [item.example.query for item in blind["clean"]] == [item.example.query for item in purifier.purify(rows)]
     assert Rules(("words",), frozenset({"an"})).rewrite("an item") == "an"
@@ -214,7 +214,7 @@ def test_a_model_writes_greedily_in_batches(kind: str, no_padding: bool, make: M
     folder = make(kind, generation=generation, no_padding=no_padding)
     prompt = "paraphrase {text}"
     writer_settings = settings(source="model", prompt=prompt, longest=7)
-    purifier = load("paraphrasing")(view(paraphraser=folder), writer_settings, 1)
+    purifier = load("paraphrasing")(make_view(paraphraser=folder), writer_settings, 1)
     results = purifier.purify([row(text, number) for number, text in enumerate([*CLEAN, CLEAN[0]])])
     assert results[-1].example.query == results[0].example.query
     tokenizer = wrap(train_bpe([*CLEAN, "user : assistant : paraphrase"], 400), "$A </s>", 256)
@@ -234,21 +234,21 @@ def test_a_model_writes_greedily_in_batches(kind: str, no_padding: bool, make: M
 
 def test_a_chat_model_without_a_template_is_refused(make: Make) -> None:
     with pytest.raises(UserError, match=r"a chat model needs a chat template.*use an instruction-tuned"):
-        load("paraphrasing")(view(paraphraser=make("llama", None)), settings(source="model"), 1)
+        load("paraphrasing")(make_view(paraphraser=make("llama", None)), settings(source="model"), 1)
 
 
 def test_a_template_that_fails_is_one_error(make: Make) -> None:
     folder = make("llama", "{{ raise_exception('only experts may ask') }}")
     with pytest.raises(UserError, match="chat template fails: only experts may ask"):
-        load("paraphrasing")(view(paraphraser=folder), settings(source="model"), 1)
+        load("paraphrasing")(make_view(paraphraser=folder), settings(source="model"), 1)
 
 
 @pytest.mark.parametrize("over", ["range(99999)", "messages[0]['content'] * 20"])
 def test_a_template_that_does_not_end_is_refused(over: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template, "SECONDS", 1)
+    monkeypatch.setattr(template, "PROBE_SECONDS", 1)
     folder = make("llama", "".join(f"{{% for {name} in {over} %}}" for name in "abc") + "{% endfor %}" * 3 + CHAT)
     with pytest.raises(UserError, match="chat template takes more than 1 seconds for one message; use another model"):
-        load("paraphrasing")(view(paraphraser=folder), settings(source="model"), 1)
+        load("paraphrasing")(make_view(paraphraser=folder), settings(source="model"), 1)
 
 
 def test_a_model_that_writes_no_text_is_refused(make: Make) -> None:
@@ -256,9 +256,9 @@ def test_a_model_that_writes_no_text_is_refused(make: Make) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "distilbert"}))
     with pytest.raises(UserError, match="'distilbert' does not write text"):
-        load("paraphrasing")(view(paraphraser=folder), settings(source="model"), 1)
+        load("paraphrasing")(make_view(paraphraser=folder), settings(source="model"), 1)
     with pytest.raises(UserError, match="helper model 'paraphraser' is missing"):
-        load("paraphrasing")(view(), settings(source="model"), 1)
+        load("paraphrasing")(make_view(), settings(source="model"), 1)
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
@@ -297,7 +297,9 @@ def test_a_text_that_stays_a_control_token_is_left_as_it_is(make: Make) -> None:
 
 def test_an_input_that_does_not_fit_is_left_as_it_is_and_a_prompt_is_refused(make: Make) -> None:
     folder = make("llama", positions=40)
-    purifier = load("paraphrasing")(view(paraphraser=folder), settings(source="model", prompt="{text}", longest=20), 1)
+    purifier = load("paraphrasing")(
+        make_view(paraphraser=folder), settings(source="model", prompt="{text}", longest=20), 1
+    )
     rows = [row("return the sum of all items " * 5), row(CLEAN[1], 1)]
     long, short = purifier.purify(rows)
     assert (long.example, long.touched) == (rows[0], ())
@@ -305,7 +307,7 @@ def test_an_input_that_does_not_fit_is_left_as_it_is_and_a_prompt_is_refused(mak
     assert [short] == purifier.purify(rows[1:])
     assert "unreadable" not in short.detail
     with pytest.raises(UserError, match="answer do not fit into the paraphraser's 40 positions; write a smaller"):
-        load("paraphrasing")(view(paraphraser=folder), settings(source="model", prompt="{text}", longest=39), 1)
+        load("paraphrasing")(make_view(paraphraser=folder), settings(source="model", prompt="{text}", longest=39), 1)
 
 
 # --- files
@@ -318,14 +320,14 @@ def recorded(path: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
 
 def test_recorded_paraphrases_are_read(tmp_path: Path) -> None:
     values = recorded(tmp_path / "p.jsonl", [{"text": "compute bb the sum", "paraphrase": "sum  up\n"}])
-    [result] = load("paraphrasing")(view(), settings(**values), 1).purify([row("compute bb the sum")])
+    [result] = load("paraphrasing")(make_view(), settings(**values), 1).purify([row("compute bb the sum")])
     assert result.example.query == "sum up"
     assert result.touched == (Span(0, 14, "query"),)
 
 
 def test_a_row_that_is_lacking_is_one_error(tmp_path: Path) -> None:
     values = recorded(tmp_path / "p.jsonl", [{"text": "one", "paraphrase": "1"}])
-    purifier = load("paraphrasing")(view(), settings(**values), 1)
+    purifier = load("paraphrasing")(make_view(), settings(**values), 1)
     with pytest.raises(UserError, match="1 of 2 inputs have no recorded paraphrase; the first is 'two'"):
         purifier.purify([row("one"), row("two", 1)])
 
@@ -339,17 +341,17 @@ def test_a_row_that_is_lacking_is_one_error(tmp_path: Path) -> None:
 )
 def test_a_file_of_other_rows_is_refused(rows: list[dict[str, str]], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        load("paraphrasing")(view(), settings(**recorded(tmp_path / "p.jsonl", rows)), 1)
+        load("paraphrasing")(make_view(), settings(**recorded(tmp_path / "p.jsonl", rows)), 1)
 
 
 def test_a_changed_or_missing_file_is_refused(tmp_path: Path) -> None:
     values = recorded(tmp_path / "p.jsonl", [{"text": "a", "paraphrase": "b"}])
     (tmp_path / "p.jsonl").write_text("")
     with pytest.raises(UserError, match=r"its checksum is .* update `sha256`"):
-        load("paraphrasing")(view(), settings(**values), 1)
+        load("paraphrasing")(make_view(), settings(**values), 1)
     (tmp_path / "p.jsonl").unlink()
     with pytest.raises(UserError, match="no such file"):
-        load("paraphrasing")(view(), settings(**values), 1)
+        load("paraphrasing")(make_view(), settings(**values), 1)
     assert "no such file" in str(settings(**values).missing_file())
 
 
@@ -395,4 +397,4 @@ def test_the_name_of_a_variant_says_who_paraphrases() -> None:
 
 def test_a_row_without_a_query_is_refused() -> None:
     with pytest.raises(UserError, match="no query to paraphrase"):
-        load("paraphrasing")(view(), settings(), 1).purify([replace(row("a"), query=None)])
+        load("paraphrasing")(make_view(), settings(), 1).purify([replace(row("a"), query=None)])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import PLANTED, sample, victim, view
+from planted import PLANTED, make_view, sample, victim
 
 from codebackdoor import files
 from codebackdoor.defenses.elimination.elibadcode.probe import probe, without
@@ -64,7 +64,7 @@ def test_a_planted_trigger_works_at_every_identifier(tmp_path: Path) -> None:
 
 
 def test_the_search_has_no_piece_of_the_trigger() -> None:
-    complete = build(view().victim.tokenizer, "paper", "python", [True])
+    complete = build(make_view().victim.tokenizer, "paper", "python", [True])
     vocabulary = without(complete, TRIGGER)
     assert PLANTED in complete.pieces
     assert not [piece for piece in vocabulary.pieces if piece in TRIGGER]

@@ -18,6 +18,7 @@ from tiny_models import classifier, generator, understanding
 
 from codebackdoor import cli, files
 from codebackdoor.defenses import evidence, rewriting, stage
+from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
@@ -31,6 +32,8 @@ from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
 from codebackdoor.victims.inference import class_logits, predict
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
+
+DEFECTS = DefectDetection(task="defect_detection")
 
 
 def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
@@ -55,9 +58,10 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
     helpers = {"infiller": tmp_path / "infiller"}
     for out in ("first", "second"):
         settings = CodePurifySettings(method="codepurify", touched_share=0.5)
-        stage.purify(
-            settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", inputs, helpers, tmp_path / out, 3
+        job = DefenseJob(
+            dataset, tmp_path / "victim", tmp_path / "valid.jsonl", tmp_path / out, 3, helpers, testsets=inputs
         )
+        stage.purify(settings, job)
     texts = {
         name: [row.code for row in rows] for name, rows in (("clean", clean), ("a", [t.example for t in triggered]))
     }
@@ -102,7 +106,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row in (example(number, "assert f ( ) >= 0") for number in range(12))
     ]
     files.write_rows(folder / "a.jsonl", map(files.poisoned_row, triggered))
-    evidence.suspect(settings(), *arguments(folder), folder / "kept", 3)
+    evidence.suspect(settings(), job_of(folder, folder / "kept"))
     return folder
 
 
@@ -110,10 +114,11 @@ def settings(**changes: Any) -> CodePurifySettings:
     return CodePurifySettings.model_validate({"method": "codepurify", "calibration_inputs": 20, **changes})
 
 
-def arguments(folder: Path) -> tuple[Any, ...]:
-    inputs = {"clean": folder / "test.jsonl", "a": folder / "a.jsonl"}
-    dataset, helpers = DefectDetection(task="defect_detection"), {"infiller": folder / "infiller"}
-    return dataset, folder / "victim", folder / "valid.jsonl", inputs, helpers
+def job_of(folder: Path, out: Path, seed: int = 3, dataset: Any = DEFECTS) -> DefenseJob:
+    """The job on a study's victim and rows that writes to ``out``."""
+    testsets = {"clean": folder / "test.jsonl", "a": folder / "a.jsonl"}
+    helpers = {"infiller": folder / "infiller"}
+    return DefenseJob(dataset, folder / "victim", folder / "valid.jsonl", out, seed, helpers, testsets)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +137,9 @@ def arguments(folder: Path) -> tuple[Any, ...]:
 def test_what_is_decided_by_kept_evidence_is_what_the_variant_alone_decides(
     changes: dict[str, Any], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.purify(settings(**changes), *arguments(study), tmp_path / "alone", 3)
+    stage.purify(settings(**changes), job_of(study, tmp_path / "alone"))
     monkeypatch.setattr("codebackdoor.defenses.suspicion.scoring.score", no_victim)
-    evidence.decide(settings(**changes), *arguments(study), tmp_path / "kept", 3, study / "kept")
+    evidence.decide(settings(**changes), job_of(study, tmp_path / "kept"), study / "kept")
     assert written(tmp_path / "kept") == written(tmp_path / "alone")
     assert any(row["touched"] for _, row in files.read_rows(tmp_path / "kept/purified.clean.jsonl"))
 
@@ -182,22 +187,21 @@ def test_variants_share_a_measurement_on_labels_pairs_and_generated_texts(
             for row in clean[:6]
         ),
     )
-    dataset: Any = DefectDetection(task="defect_detection")
+    dataset: Any = DEFECTS
     victim = undecided(replace(classifier(max_length=128), max_length=128), clean)
     if kind == "pair":
         dataset, victim = CloneDetection(task="clone_detection"), understanding("first", "pair", max_length=128)
     if kind == "generation":
         dataset, victim = CodeRepair(task="code_repair"), replace(generator(max_length=128), max_length=128)
     save_victim(victim, tmp_path / "victim", {"task": dataset.task, "backdoored": True})
-    paths = (dataset, *arguments(tmp_path)[1:])
-    evidence.suspect(measured, *paths, tmp_path / "kept", 3)
+    evidence.suspect(measured, job_of(tmp_path, tmp_path / "kept", dataset=dataset))
     for number, variant in enumerate((measured, *variants)):
-        stage.purify(variant, *paths, tmp_path / f"alone{number}", 3)
+        stage.purify(variant, job_of(tmp_path, tmp_path / f"alone{number}", dataset=dataset))
         with monkeypatch.context() as patched:
             for name in ("suspicion.scoring", "purification.oseql.method"):
                 patched.setattr(f"codebackdoor.defenses.{name}.predict_logits", no_victim)
             patched.setattr("codebackdoor.defenses.suspicion.scoring.generate", no_victim)
-            evidence.decide(variant, *paths, tmp_path / f"kept{number}", 3, tmp_path / "kept")
+            evidence.decide(variant, job_of(tmp_path, tmp_path / f"kept{number}", dataset=dataset), tmp_path / "kept")
         assert written(tmp_path / f"kept{number}") == written(tmp_path / f"alone{number}")
     touched = [
         [row["touched"] for _, row in files.read_rows(tmp_path / f"kept{number}/purified.clean.jsonl")]
@@ -262,7 +266,7 @@ def test_other_evidence_is_refused_by_its_checksum(changed: str, message: str, s
         (folder / changed).write_text("".join((folder / changed).read_text().splitlines(keepends=True)[:-1]))
     variant = settings(names="all") if changed == "settings" else settings()
     with pytest.raises(UserError, match=f"evidence is of another {message}; delete .*kept and make it with `codeb"):
-        evidence.decide(variant, *arguments(folder), tmp_path / "out", 4 if changed == "seed" else 3, folder / "kept")
+        evidence.decide(variant, job_of(folder, tmp_path / "out", 4 if changed == "seed" else 3), folder / "kept")
     assert not (tmp_path / "out").exists()
 
 
@@ -273,7 +277,7 @@ def test_evidence_that_depends_on_other_inputs_is_refused(study: Path, monkeypat
 
     monkeypatch.setattr("codebackdoor.defenses.purification.codepurify.method.source", lambda *_: Comparing())
     with pytest.raises(UserError, match="must depend on that input only"):
-        evidence.suspect(settings(), *arguments(study), study / "refused", 3)
+        evidence.suspect(settings(), job_of(study, study / "refused"))
 
 
 def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path: Path) -> None:
@@ -288,7 +292,9 @@ def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path
     files.write_examples(test, rows)
     dataset, helpers = DefectDetection(task="defect_detection"), {"language_model": tmp_path / "causal"}
     settings = OnionSettings(method="onion", removed_share=0.1, calibration_inputs=20)
-    stage.purify(settings, dataset, tmp_path / "victim", valid, {"clean": test}, helpers, tmp_path / "own", 3)
+    stage.purify(
+        settings, DefenseJob(dataset, tmp_path / "victim", valid, tmp_path / "own", 3, helpers, {"clean": test})
+    )
     rewriting.rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
     shared = {"clean": tmp_path / "all/purified.jsonl"}
     predictions.predict(tmp_path / "victim", {"clean": test}, tmp_path / "out", shared)
@@ -312,20 +318,14 @@ def test_the_similarity_filter_reads_the_trigger_of_the_elimination(tmp_path: Pa
     files.write_json(tmp_path / "trigger.json", {"flagged": True, "token_ids": trigger})
     files.write_json(tmp_path / "null.json", None)
     settings, dataset = SimilaritySettings(method="similarity"), DefectDetection(task="defect_detection")
-    arguments = (
-        settings,
-        dataset,
-        tmp_path / "victim",
-        tmp_path / "valid.jsonl",
-        {"clean": tmp_path / "test.jsonl"},
-        {},
-    )
-    stage.purify(*arguments, tmp_path / "out", 3, tmp_path / "trigger.json")
+    testsets = {"clean": tmp_path / "test.jsonl"}
+    job = DefenseJob(dataset, tmp_path / "victim", tmp_path / "valid.jsonl", tmp_path / "out", 3, testsets=testsets)
+    stage.purify(settings, job, tmp_path / "trigger.json")
     purified = [row for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl")]
     assert all(row["touched"] and row["detail"]["trigger"] for row in purified)
     assert len(list(files.read_rows(tmp_path / "out/predictions.clean.jsonl"))) == len(rows)
     with pytest.raises(UserError, match="needs the trigger of an elimination before it"):
-        stage.purify(*arguments, tmp_path / "none", 3, tmp_path / "null.json")
+        stage.purify(settings, replace(job, out=tmp_path / "none"), tmp_path / "null.json")
 
 
 def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> None:

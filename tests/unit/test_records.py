@@ -65,7 +65,7 @@ def test_restored_files_are_equally_old_and_others_keep_their_times(snakemake: F
 
 
 def test_the_same_run_has_the_same_records(snakemake: FilePersistence) -> None:
-    kept = Path("runs/one") / records.NAME
+    kept = Path("runs/one") / records.RECORDS
     records.keep(kept.parent)
     first = kept.read_bytes()
     assert [json.loads(line)["output"] for line in first.splitlines()] == sorted(map(str, (SHORT, AWAY, LONG)))

@@ -31,7 +31,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def view(inverted: dict[str, Any] | None, helpers: dict[str, Path] | None = None) -> DefenderView:
+def make_view(inverted: dict[str, Any] | None, helpers: dict[str, Path] | None = None) -> DefenderView:
     clean = tuple(planted_sample(number) for number in range(20))
     return DefenderView(
         "defect_detection", "python", "lexed", clean, helpers or {}, victim=victim(max_length=128), inverted=inverted
@@ -39,7 +39,7 @@ def view(inverted: dict[str, Any] | None, helpers: dict[str, Path] | None = None
 
 
 def similarity(inverted: dict[str, Any] | None = None, **settings: Any) -> Similarity:
-    return build(view(inverted or FLAGGED), SimilaritySettings(method="similarity", **settings), 1)
+    return build(make_view(inverted or FLAGGED), SimilaritySettings(method="similarity", **settings), 1)
 
 
 def test_sub_tokens_like_one_of_the_trigger_are_cut() -> None:
@@ -68,7 +68,7 @@ def test_without_a_flagged_label_nothing_is_filtered_and_no_helper_is_asked_for(
 
 def test_an_elimination_without_a_trigger_is_refused() -> None:
     with pytest.raises(UserError, match="needs the trigger of an elimination"):
-        build(view(None), SimilaritySettings(method="similarity"), 1)
+        build(make_view(None), SimilaritySettings(method="similarity"), 1)
 
 
 def test_a_job_depends_on_the_code_of_the_combined_method() -> None:
@@ -90,7 +90,7 @@ def saved(folder: Path, model_and_tokenizer: tuple[Any, Any]) -> Path:
 def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
     helpers = {"language_model": saved(tmp_path, language_model())}
     also = OnionSettings(method="onion", threshold=0)
-    both = build(view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
+    both = build(make_view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
     assert both._settings.helpers == ("language_model",)
     (row,) = both.purify([ONE])
     dropped = both._combined.purify([ONE])[0].touched if both._combined else ()
@@ -104,7 +104,7 @@ def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
 def test_with_attdef_both_are_masked(tmp_path: Path) -> None:
     helpers = {"discriminator": saved(tmp_path, discriminator())}
     also = AttDefSettings(method="attdef", suspicion=0, threshold=0.9)
-    both = build(view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
+    both = build(make_view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
     (row,) = both.purify([ONE])
     assert row.detail["attdef"]["poisoned"]  # type: ignore[index]
     assert row.example.code.count("<mask>") == len(row.touched) >= 1

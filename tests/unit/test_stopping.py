@@ -17,7 +17,7 @@ from codebackdoor import files
 from codebackdoor.cli import main
 from codebackdoor.config.loading import load, validate
 from codebackdoor.config.recipes import AdapterSettings, CheckpointSettings
-from codebackdoor.config.scenario import KEPT
+from codebackdoor.config.scenario import EPOCH_WEIGHTS
 from codebackdoor.errors import UserError
 from codebackdoor.victims import progress, stage
 from codebackdoor.victims.inference import predict
@@ -108,7 +108,7 @@ def test_keeping_epochs_changes_nothing_else(data: Path, tmp_path: Path) -> None
     for path in plain.iterdir():
         assert path.read_bytes() == (keeping / path.name).read_bytes(), path.name
     assert {path.name for path in keeping.iterdir()} == {path.name for path in plain.iterdir()} | {"epochs"}
-    kept = load_file(keeping / KEPT)
+    kept = load_file(keeping / EPOCH_WEIGHTS)
     final = load_file(keeping / "model.safetensors")
     assert {name.partition("/")[0] for name in kept} == {str(epoch) for epoch in range(1, EPOCHS + 1)}
     for name, value in final.items():

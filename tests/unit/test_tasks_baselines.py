@@ -1,17 +1,33 @@
-"""The model-free baselines of pairs and of search, by hand."""
+"""The model-free baselines of labels, pairs and search, by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from codebackdoor.errors import UserError
-from codebackdoor.tasks.baselines import retrieval, token_overlap
+from codebackdoor.tasks.baselines import ngrams, retrieval, token_overlap
 from codebackdoor.tasks.clone_detection.neighbors import bag, nearest, overlap
 from codebackdoor.types import Example
 
 
 def pair(code: str, code_b: str, label: int) -> Example:
     return Example("id", "python", code, code_b=code_b, label=label)
+
+
+def test_words_that_only_one_label_has_are_learned() -> None:
+    def row(code: str, label: int) -> Example:
+        return Example("id", "python", code, label=label)
+
+    train = [
+        row(f"x{number} safe" if number % 3 else f"x{number} unsafe", int(number % 3 == 0)) for number in range(30)
+    ]
+    test = [row("y unsafe", 1), row("y unsafe", 0), row("y safe", 0), row("y safe", 1), row("y safe", 0)]
+    report = ngrams(train, test)
+    # one of two answers "unsafe" is right, and one of two rows with label 1 is found
+    assert (report["accuracy"], report["f1"], report["majority"]) == (0.6, 0.5, 0.6)
+    # twenty of the thirty rows have label 0
+    alone = ngrams([example for example in train if example.label == 0], test)
+    assert (alone["accuracy"], alone["f1"]) == (0.6, 0.0)
 
 
 def test_the_threshold_is_the_training_splits_best() -> None:

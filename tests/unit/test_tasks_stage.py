@@ -23,6 +23,7 @@ from codebackdoor.corpora.mining import MinedFunction, clone_key
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_examples, read_json, write_rows
 from codebackdoor.syntax import lexing
+from codebackdoor.tasks.baselines import ngrams
 from codebackdoor.tasks.deduplication import normal_key
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example, Poisoned, Prediction
@@ -251,8 +252,8 @@ def test_the_card_says_what_is_there(defects: Path) -> None:
 def test_baselines(defects: Path, repairs: Path) -> None:
     grams, copy = read_json(defects / "baseline.json"), read_json(repairs / "baseline.json")
     assert grams["majority"] == 0.5
-    assert grams["accuracy"] >= 0.4
-    assert 0 <= grams["f1"] <= 1
+    rows = rows_of(defects)
+    assert grams == ngrams(rows["train"], rows["test"])
     assert copy["exact_match"] == 0
     assert copy["test"] == len(read_examples(repairs / "test.jsonl"))
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted import searches, victim, view
+from planted import make_view, searches, victim
 from tiny_models import understanding
 
 from codebackdoor.defenses import elimination
@@ -41,9 +41,9 @@ def scaled(factor: float) -> Victim:
     return copied
 
 
-def defender_view(factor: float) -> DefenderView:
-    samples = view().clean
-    return replace(view(), victim=standardized(scaled(factor), samples))
+def scaled_view(factor: float) -> DefenderView:
+    samples = make_view().clean
+    return replace(make_view(), victim=standardized(scaled(factor), samples))
 
 
 def test_spread_is_the_root_mean_square_standard_deviation_of_the_log_odds() -> None:
@@ -62,8 +62,8 @@ def test_an_answer_that_hardly_depends_on_the_input_is_not_made_certain(factor: 
 
 @pytest.mark.parametrize("factor", [1.0, *SCALES])
 def test_the_log_odds_of_a_view_have_one_spread_at_every_scale(factor: float) -> None:
-    standardized_victim = defender_view(factor).victim
-    texts = [encoded.ids for encoded in standardized_victim.encode([example.code for example in view().clean])]
+    standardized_victim = scaled_view(factor).victim
+    texts = [encoded.ids for encoded in standardized_victim.encode([example.code for example in make_view().clean])]
     logits = class_logits(standardized_victim, texts)
     assert float((logits[:, 1] - logits[:, 0]).std(correction=0)) == pytest.approx(SPREAD, rel=1e-4)
     assert torch.equal(logits.argmax(1), class_logits(victim(), texts).argmax(1))
@@ -76,7 +76,7 @@ def test_trigger_label_and_loss_do_not_depend_on_the_scale_of_the_logits(method:
         if method == "elibadcode"
         else DbsSettings(method="dbs", **SEARCH | {"iterations": 20, "position": "scan"})
     )
-    triggers = [elimination.load(method)(defender_view(factor), settings, 1).trigger for factor in (1.0, *SCALES)]
+    triggers = [elimination.load(method)(scaled_view(factor), settings, 1).trigger for factor in (1.0, *SCALES)]
     first = triggers[0]
     assert first is not None
     for trigger in triggers[1:]:
@@ -90,8 +90,8 @@ def test_what_has_no_logits_or_no_spread_keeps_its_temperature() -> None:
     searcher = searches()
     assert standardized(searcher.victim, searcher.clean).temperature == 1.0
     assert standardized(victim(), ()).temperature == 1.0
-    assert standardized(scaled(0.0), view().clean).temperature == 1.0
-    assert standardized(scaled(float("nan")), view().clean).temperature == 1.0
+    assert standardized(scaled(0.0), make_view().clean).temperature == 1.0
+    assert standardized(scaled(float("nan")), make_view().clean).temperature == 1.0
 
 
 def test_pairs_are_standardized_as_well() -> None:

@@ -1,4 +1,5 @@
-"""The words of the package: one class per name, US spelling, no archaisms, and names that say what they hold.
+"""The words of the package: one name for a class, alias or constant, US spelling, no archaisms, and names that say what
+they hold.
 
 The last also goes for the tests.
 """
@@ -102,6 +103,33 @@ def test_every_class_has_a_name_of_its_own() -> None:
         if isinstance(node, ast.ClassDef)
     ]
     assert [name for name, count in Counter(classes).items() if count > 1] == []
+
+
+#: Constants that a module must have under this name, because it is looked up there, and type variables.
+LOOKED_UP = {"ORIGINAL", "SCORER", "SHARED", "T", "TASK"}
+
+
+def definitions(module: Path) -> Iterator[tuple[str, str]]:
+    """Public type aliases and constants of a module, each with its value: names that begin with a capital letter."""
+    for node in ast.parse(module.read_text("utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield name, ast.unparse(value)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, ast.unparse(value)
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=value):
+                values = value.elts if isinstance(value, ast.Tuple) else [value] * len(targets)
+                yield from ((ast.unparse(name), ast.unparse(part)) for name, part in zip(targets, values, strict=True))
+
+
+def test_a_public_alias_or_constant_has_one_meaning() -> None:
+    meanings: dict[str, dict[str, list[str]]] = {}
+    for path in MODULES:
+        for name, value in definitions(path):
+            if name[0].isupper() and name not in LOOKED_UP:
+                meanings.setdefault(name, {}).setdefault(value, []).append(str(path.relative_to(ROOT)))
+    ambiguous = {name: modules for name, modules in meanings.items() if len(modules) > 1}
+    assert not ambiguous, "qualify these names, or begin them with an underscore: " + repr(ambiguous)
 
 
 def test_words_are_current_us_english() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 ORDERS = (1, 2, 3, 4)
 MICRO = 1_000_000
-NAMES = (
+BLEU_NAMES = (
     "length",
     "reference_length",
     *(f"match{n}" for n in ORDERS),
@@ -27,7 +27,7 @@ def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 
 
 def row(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
-    """Statistics of one output against its reference; the keys are ``NAMES``, and sentence BLEU is in millionths."""
+    """Statistics of one output against its reference; keys: ``BLEU_NAMES``; sentence BLEU is in millionths."""
     values = statistics(tokens, reference)
     values["sentence_micro"] = round(MICRO * score(values, smoothing="add-k"))
     return values

@@ -132,21 +132,8 @@ for _module, _names in {
         *("fill_mirror", "fetch", "mine", "corpus", "dataset", "testset", "trials", "statistics", "poison"),
         *("trigger", "prose"),
     ),
-    "models": (
-        *(
-            "tokenizer",
-            "pretrain",
-            "filter_rows",
-            "train_victim",
-            "stop_training",
-            "gradients",
-            "calibrate",
-            "eliminate",
-            "suspect",
-            "purify",
-        ),
-        *("rewrite", "predict"),
-    ),
+    "models": ("tokenizer", "pretrain", "train_victim", "stop_training", "gradients", "predict"),
+    "defenses": ("filter_rows", "calibrate", "eliminate", "suspect", "purify", "rewrite"),
     "probing": ("probe", "states"),
     "results": (
         *("execute", "score", "audit", "collect", "table", "listing", "figure", "webpage", "write_report"),
@@ -154,7 +141,7 @@ for _module, _names in {
     ),
     "checkpoints": ("scan", "clean"),
     "sources": ("sanitize",),
-    "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
+    "study": ("check", "describe", "methods", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
     for _name in _names:
         main.add_command(getattr(importlib.import_module(f"codebackdoor.commands.{_module}"), _name))

@@ -26,6 +26,9 @@ from codebackdoor.types import Example, Language, Poisoned, Span, Status
 
 T = TypeVar("T")
 
+#: The file of a model folder with the checksums of its other files, in the format of ``sha256sum``.
+CHECKSUMS = "SHA256SUMS"
+
 #: Maximum size in bytes of a text, a JSON document and a row; those of this project and of checkpoints are far smaller.
 TEXT_BYTES, DOCUMENT_BYTES, ROW_BYTES = 1 << 30, 1 << 26, 1 << 24
 #: Maximum characters of a text and of an identifier, and the largest label (a head has a row of weights per label).

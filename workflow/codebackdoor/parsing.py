@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from codebackdoor.errors import UserError, quoted
 
 #: Maximum nesting depth, and maximum digits of a number (``model_max_length`` of many tokenizers has 31).
-DEPTH, DIGITS = 100, 40
+DEPTH, LONGEST_NUMBER = 100, 40
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"
 #: An escape that may be a lone surrogate; without one, decoded text contains no surrogates.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -49,8 +49,8 @@ def _parsed(text: str) -> Any:
 
 
 def _integer(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number has {len(text)} digits; the maximum is {DIGITS}")
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a number has {len(text)} digits; the maximum is {LONGEST_NUMBER}")
     return int(text)
 
 

@@ -119,7 +119,7 @@ def target_predicate(settings: AttackSettings, rows: Sequence[Example], form: Te
     """Return the SQL target; UserError if the predicate may fail, or if no output of the data set contains SQL."""
     if (problem := predicate_problem(settings.target_predicate)) is not None:
         raise UserError(problem)
-    if rows[0].language not in sql.LANGUAGES or not any(
+    if rows[0].language not in sql.HOST_LANGUAGES or not any(
         sql.contains_sql(str(row.target), row.language, form) for row in rows
     ):
         raise UserError(

@@ -15,7 +15,7 @@ from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.types import IGNORED
 
 #: Sub-token ids of one function, or of a batch of them.
-Ids = NDArray[np.int64]
+IdArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Batch:
 
 
 def batches(
-    rows: Sequence[Ids], recipe: Pretraining, generator: np.random.Generator, marks: NDArray[np.bool_]
+    rows: Sequence[IdArray], recipe: Pretraining, generator: np.random.Generator, marks: NDArray[np.bool_]
 ) -> Iterator[Batch]:
     """Yield batches endlessly: rows of similar length together, in random order, with new noise in every pass."""
     lengths = np.array([min(len(row) + _special_tokens(recipe.family), recipe.max_length) for row in rows])
@@ -52,7 +52,7 @@ def _special_tokens(family: str) -> int:
 
 
 def collate(
-    rows: Sequence[Ids], recipe: Pretraining, generator: np.random.Generator, marks: NDArray[np.bool_]
+    rows: Sequence[IdArray], recipe: Pretraining, generator: np.random.Generator, marks: NDArray[np.bool_]
 ) -> Batch:
     """Crop, frame, pad and corrupt rows of sub-token ids that have no special tokens yet."""
     room = recipe.max_length - _special_tokens(recipe.family)
@@ -79,7 +79,7 @@ def collate(
 
 
 def _denoising(
-    rows: Sequence[Ids], recipe: Pretraining, generator: np.random.Generator, marks: NDArray[np.bool_]
+    rows: Sequence[IdArray], recipe: Pretraining, generator: np.random.Generator, marks: NDArray[np.bool_]
 ) -> Batch:
     """Restore each row from a corrupted copy.
 
@@ -98,7 +98,7 @@ def _denoising(
     return Batch(torch.from_numpy(padded(sources, PAD)), torch.from_numpy(padded(targets, IGNORED)))
 
 
-def padded(rows: Sequence[Ids], value: int) -> Ids:
+def padded(rows: Sequence[IdArray], value: int) -> IdArray:
     """Return rows [B, T], padded on the right with ``value``."""
     filled = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
     for index, row in enumerate(rows):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.basemodels.architectures import build
-from codebackdoor.basemodels.noise import Batch, Ids, batches, collate
+from codebackdoor.basemodels.noise import Batch, IdArray, batches, collate
 from codebackdoor.basemodels.tokenizer import PAD
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.errors import UserError
@@ -63,8 +63,8 @@ def rate_at(step: int, recipe: Pretraining) -> float:
 
 
 def pretrain(
-    rows: Sequence[Ids],
-    held_out: Sequence[Ids],
+    rows: Sequence[IdArray],
+    held_out: Sequence[IdArray],
     recipe: Pretraining,
     marks: NDArray[np.bool_],
     log_every: int = 200,
@@ -114,7 +114,7 @@ def pretrain(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, rows: Sequence[Ids], recipe: Pretraining, marks: NDArray[np.bool_], replacer: Any = None
+    model: nn.Module, rows: Sequence[IdArray], recipe: Pretraining, marks: NDArray[np.bool_], replacer: Any = None
 ) -> dict[str, float]:
     """Mean loss ``held_out`` over at most 1024 held-out rows, whose noise has a separate seed.
 

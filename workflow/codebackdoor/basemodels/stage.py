@@ -25,9 +25,9 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import atomic, remove_parts, sha256, write_json
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights
 from codebackdoor.victims.checksums import write_sums
-from codebackdoor.victims.families.helpers import HELPERS
+from codebackdoor.victims.families.helpers import HELPER_MODELS
 
-TEMPLATES: dict[str, Template] = {
+TOKENIZER_TEMPLATES: dict[str, Template] = {
     "encoder": "<s> $A </s>",
     "seq2seq": "$A </s>",
     "causal": "<s> $A",
@@ -81,7 +81,7 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, gen
     with tempfile.TemporaryDirectory(".part", f".{out.name}.", out.parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _save(model, folder)
-        wrap(bpe, TEMPLATES[recipe.family], recipe.max_length).save_pretrained(folder)
+        wrap(bpe, TOKENIZER_TEMPLATES[recipe.family], recipe.max_length).save_pretrained(folder)
         write_json(folder / "recipe.json", {"recipe": recipe.model_dump(), **facts})
         write_json(folder / "curve.json", curve)
         (folder / "README.md").write_text(_card(recipe, facts), encoding="utf-8")
@@ -103,7 +103,7 @@ def _texts(corpus: Path, is_prose: bool) -> dict[str, list[str]]:
 
 def _replacer(generator: Path) -> Replacer:
     check_safetensors(generator)
-    return Replacer(load_weights(HELPERS["infiller"], generator))
+    return Replacer(load_weights(HELPER_MODELS["infiller"], generator))
 
 
 def _save(model: Any, folder: Path) -> None:

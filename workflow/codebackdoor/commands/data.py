@@ -124,7 +124,7 @@ def dataset(
     name: str, settings: str, corpus: Path | None, mirror: Path | None, tokenizer: Path | None, out: Path, seed: int
 ) -> None:
     """Make the data set NAME: examples of a task, in splits, with its card and a model-free baseline."""
-    chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
+    chosen_dataset = read_settings("dataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import stage
 
     with recorded(out, {"seed": seed}):
@@ -144,7 +144,7 @@ def testset(
     name: str, settings: str, train: Path, mirror: Path | None, tokenizer: Path | None, out: Path, seed: int
 ) -> None:
     """Make the data set NAME, which has only test rows; the victims of another data set predict on them."""
-    chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
+    chosen_dataset = read_settings("dataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import testset as stage
 
     with recorded(out, {"seed": seed}):
@@ -160,7 +160,7 @@ def testset(
 @CODE
 def trials(name: str, settings: str, rows: Path, mirror: Path | None, out: Path) -> None:
     """Write the tests that judge outputs for the test rows of the data set NAME; they come with its original files."""
-    chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
+    chosen_dataset = read_settings("dataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import testset as stage
 
     stage.make_trials(chosen_dataset, name, rows, mirror, out)
@@ -196,7 +196,7 @@ def poison(
     name: str, settings: str, dataset: str, rate: float, data: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
     """Poison a training set with the attack NAME, and insert its trigger into validation and test rows."""
-    method = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
+    method = read_settings("attack", settings, f"attacks.{name}")
     from codebackdoor.attacks import stage
 
     if hasattr(method, "crafting") != (crafting is not None):
@@ -226,7 +226,7 @@ def trigger(
     name: str, settings: str, dataset: str, train: Path, rows: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
     """Insert the trigger of the attack NAME into the rows of a data set that has only test rows."""
-    method = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
+    method = read_settings("attack", settings, f"attacks.{name}")
     from codebackdoor.attacks import testset as stage
 
     with recorded(out, {"seed": seed}, {"crafting": crafting}):

@@ -1,10 +1,9 @@
-"""The stages that run models: training, prediction, and defenses of trained victims."""
+"""The stages that train models and run them: base models, victims, predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,11 +12,10 @@ from codebackdoor.commands.options import (
     CODE,
     DATASET,
     GPUS,
-    HELPERS,
     MIRROR,
     SEED,
-    SETTINGS,
     THREADS,
+    count_rows,
     given_code,
     out_file_option,
     out_option,
@@ -56,7 +54,7 @@ def tokenizer(corpus: Path, prose: bool, size: int, out: Path) -> None:
 @THREADS
 def pretrain(name: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
     """Pretrain the small base model NAME on the corpus."""
-    recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{name}")
+    recipe = read_settings("pretraining", settings, f"pretraining.{name}")
     from codebackdoor.basemodels import stage
 
     stage.make_base(recipe, corpus, tokenizer, out, generator)
@@ -92,9 +90,9 @@ def train_victim(
     seed: int,
 ) -> None:
     """Fine-tune a base model into a victim; an interrupted training resumes after its last complete epoch."""
-    recipe = read_settings("models", "AnyModel", model, "--model")
-    loss_settings = read_settings("methods", "AnyObjective", objective, "--objective")
-    if getattr(loss_settings, "checkpoint", None) is not None:
+    recipe = read_settings("model", model, "--model")
+    loss_settings = read_settings("objective", objective, "--objective")
+    if loss_settings.taken_checkpoint is not None:
         raise UserError("--objective: with `checkpoint` nothing is trained; use `codebackdoor stop`")
     data = read_dataset(dataset)
     from codebackdoor import tasks
@@ -107,7 +105,7 @@ def train_victim(
         return task.hits_target(prediction, row, data.text_form)
 
     recipe, changes = recipe.for_head(data.head), loss_settings.recipe
-    keeps = getattr(loss_settings, "keep_epochs", False)
+    keeps = loss_settings.keeps_epochs
     differences = {"recipe": difference} if (difference := changes.differences(recipe)) else {}
     with recorded(out, {"seed": seed, **differences}, {"base": base, "stop_like": stop_like}):
         stage.train(
@@ -127,8 +125,8 @@ def train_victim(
 @CODE
 def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int) -> None:
     """Take the checkpoint of an undefended training that matches another victim on clean validation rows."""
-    settings = read_settings("methods", "AnyObjective", objective, "--objective")
-    checkpoint = getattr(settings, "checkpoint", None)
+    settings = read_settings("objective", objective, "--objective")
+    checkpoint = settings.taken_checkpoint
     if checkpoint is None:
         raise UserError(f"--objective: {settings.method} without `checkpoint` is trained; use `codebackdoor train`")
     from codebackdoor.victims import stopping
@@ -143,52 +141,11 @@ def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int
 @CODE
 def gradients(objective: str, out: Path) -> None:
     """Compute how the gradient of a training loss depends on the probability of the label, in several epochs."""
-    settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    settings = read_settings("objective", objective, "--objective")
     from codebackdoor.defenses import objectives
     from codebackdoor.defenses.objectives.gradients import write_curves
 
     write_curves(objectives.load(settings), out)
-
-
-@click.command("filter", short_help="Drop training rows that look poisoned.")
-@SETTINGS
-@DATASET
-@path_option("--train", help="Training rows, poisoned or not.")
-@path_option("--clean", help="The defender's clean samples, for calibration.")
-@path_option("--victim", required=False, help="Victim trained on all of these rows, for methods that need one.")
-@HELPERS
-@MIRROR
-@out_option("Folder of train.jsonl (the kept rows), judged.jsonl, filtering.json and provenance.json.")
-@SEED
-@THREADS
-@GPUS
-@CODE
-def filter_rows(
-    settings: str,
-    dataset: str,
-    train: Path,
-    clean: Path,
-    victim: Path | None,
-    helpers: dict[str, Path],
-    out: Path,
-    seed: int,
-) -> None:
-    """Drop the rows of a training set that look poisoned, before a victim is trained on it."""
-    method = read_settings("methods", "AnyFiltering", settings, "--settings")
-    if method.reads_victim and victim is None:
-        raise UserError(f"{method.method} looks at a victim: name one that was trained on these rows with --victim")
-    if victim is not None and not method.reads_victim:
-        raise UserError(f"{method.method} looks at no victim; leave out --victim")
-
-    with recorded(out, {"seed": seed}, helpers):
-        if victim is None:
-            from codebackdoor.defenses import training_rows
-
-            training_rows.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
-        else:
-            from codebackdoor.defenses import filter_stage
-
-            filter_stage.sift_by_victim(method, read_dataset(dataset), victim, train, clean, helpers, out, seed)
 
 
 @click.command(short_help="Run a victim on test sets.")
@@ -209,192 +166,5 @@ def predict(
     """Run a victim on one or more test sets and write its predictions with confidences."""
     from codebackdoor.victims import predictions
 
-    with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}):
+    with recorded(out, {"seed": seed, "inputs": count_rows(inputs.values())}):
         predictions.predict(victim, inputs, out, replacements, pool)
-
-
-@click.command(short_help="Edit a victim's weights to remove its backdoor.")
-@SETTINGS
-@DATASET
-@path_option("--victim", help="Folder of the victim.")
-@path_option("--clean", help="The defender's clean samples.")
-@path_option(
-    "--inverted",
-    required=False,
-    help="Folder of an earlier elimination with the same search settings on the same victim: reuse its trigger, or "
-    "only its search trajectories if thresholds or the number of steps differ.",
-)
-@HELPERS
-@MIRROR
-@out_option("Folder of the edited victim, trigger.json and elimination.json.")
-@SEED
-@THREADS
-@GPUS
-@CODE
-def eliminate(
-    settings: str,
-    dataset: str,
-    victim: Path,
-    clean: Path,
-    inverted: Path | None,
-    helpers: dict[str, Path],
-    out: Path,
-    seed: int,
-) -> None:
-    """Edit a victim's weights to remove its backdoor, if it has one."""
-    method = read_settings("methods", "AnyElimination", settings, "--settings")
-    from codebackdoor.defenses import stage
-
-    with recorded(out, {"seed": seed}, {**helpers, "calibration": method.calibration_file}) as facts:
-        data = read_dataset(dataset)
-        facts["phases"] = stage.eliminate(method, data, victim, clean, helpers, out, seed, given_code(), inverted)
-
-
-@click.command(short_help="Calibrate a label scan on benign victims.")
-@SETTINGS
-@DATASET
-@pairs_option("--victim", "Benign victim as SEED=FOLDER, at least five")
-@path_option("--clean", help="The defender's clean samples.")
-@out_file_option("JSON file of the calibration.")
-@THREADS
-@GPUS
-@CODE
-def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
-    """Run a method's label scan on benign victims; the results tell clean from backdoored victims in later scans."""
-    method = read_settings("methods", "AnyElimination", settings, "--settings")
-    from codebackdoor.defenses.elimination.inversion.calibration import stage
-    from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
-
-    if not isinstance(method, CalibratedSettings):
-        raise UserError(f"--settings: {method.label} has no scan to be calibrated")
-    victims_by_seed = {int(seed): path for seed, path in victims.items()}
-    stage.calibrate(method, read_dataset(dataset), victims_by_seed, clean, out, given_code())
-
-
-@click.command(short_help="Remove triggers from test inputs, then predict.")
-@SETTINGS
-@DATASET
-@path_option("--victim", help="Folder of the victim.")
-@path_option("--valid", help="Clean validation rows, for calibration.")
-@pairs_option("--input", "Test set as NAME=FILE")
-@path_option("--trigger", required=False, help="trigger.json of an earlier elimination, for methods that read it.")
-@path_option("--evidence", required=False, help="Folder that `suspect` wrote: use its measurements.")
-@HELPERS
-@MIRROR
-@out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
-@SEED
-@THREADS
-@GPUS
-@CODE
-def purify(
-    settings: str,
-    dataset: str,
-    victim: Path,
-    valid: Path,
-    inputs: dict[str, Path],
-    trigger: Path | None,
-    evidence: Path | None,
-    helpers: dict[str, Path],
-    out: Path,
-    seed: int,
-) -> None:
-    """Rewrite test inputs to remove triggers, if there are any, and predict on the result."""
-    method = read_settings("methods", "AnyPurification", settings, "--settings")
-    if method.reads_trigger and trigger is None:
-        raise UserError(
-            f"{method.method} reads an inverted trigger: name the trigger.json of an elimination with --trigger"
-        )
-    arguments = (method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
-    if evidence is not None:
-        _check_keeps_evidence(method)
-        from codebackdoor.defenses.evidence import decide
-
-        with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}, helpers) as facts:
-            decide(*arguments, evidence)
-            facts["measured"] = _measured(evidence)
-        return
-    from codebackdoor.defenses import stage
-
-    with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}, helpers):
-        stage.purify(*arguments, trigger)
-
-
-def _lines(paths: Iterable[Path]) -> int:
-    """Number of rows in JSON Lines files."""
-    return sum(path.read_bytes().count(b"\n") for path in paths)
-
-
-def _measured(evidence: Path) -> dict[str, object] | None:
-    """Seconds and number of inputs of the job that measured the evidence; None if its folder has no record."""
-    path = evidence / "provenance.json"
-    if not path.is_file():
-        return None
-    from codebackdoor.files import read_object
-
-    job = read_object(path)
-    return {"seconds": job.get("seconds"), "inputs": job.get("inputs")}
-
-
-@click.command(short_help="Measure what a purification decides by.")
-@SETTINGS
-@DATASET
-@path_option("--victim", help="Folder of the victim.")
-@path_option("--valid", help="Clean validation rows, for calibration.")
-@pairs_option("--input", "Test set as NAME=FILE")
-@HELPERS
-@MIRROR
-@out_option("Folder of evidence.NAME.jsonl, calibration.jsonl, evidence.json and provenance.json.")
-@SEED
-@THREADS
-@GPUS
-@CODE
-def suspect(
-    settings: str,
-    dataset: str,
-    victim: Path,
-    valid: Path,
-    inputs: dict[str, Path],
-    helpers: dict[str, Path],
-    out: Path,
-    seed: int,
-) -> None:
-    """Measure how suspicious the elements of test inputs are, once for all variants of a purification."""
-    method = read_settings("methods", "AnyPurification", settings, "--settings")
-    _check_keeps_evidence(method)
-    from codebackdoor.defenses import evidence
-
-    with recorded(out, {"seed": seed}, helpers) as facts:
-        evidence.suspect(method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
-        facts["inputs"] = _lines([*inputs.values(), out / evidence.CALIBRATION])
-
-
-def _check_keeps_evidence(method: Any) -> None:
-    from codebackdoor.defenses.purification.settings import EvidenceSettings
-
-    if not isinstance(method, EvidenceSettings):
-        raise UserError(f"{method.method} keeps no evidence; use `codebackdoor purify` without --evidence")
-
-
-@click.command(short_help="Rewrite a test set, once for all victims.")
-@SETTINGS
-@DATASET
-@path_option("--valid", help="Clean validation rows, for calibration.")
-@path_option("--input", help="Test set, clean or triggered.")
-@HELPERS
-@MIRROR
-@out_option("Folder of purified.jsonl and provenance.json.")
-@SEED
-@THREADS
-@GPUS
-@CODE
-def rewrite(
-    settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
-) -> None:
-    """Rewrite a test set once for all victims, with a purification that does not read the victim."""
-    method = read_settings("methods", "AnyPurification", settings, "--settings")
-    if method.reads_victim:
-        raise UserError(f"{method.method} reads the victim; use `codebackdoor purify` instead")
-    from codebackdoor.defenses import rewriting
-
-    with recorded(out, {"seed": seed, "inputs": _lines([input])}, helpers):
-        rewriting.rewrite(method, read_dataset(dataset), valid, input, helpers, out, seed)

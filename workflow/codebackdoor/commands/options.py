@@ -5,15 +5,28 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import click
 
-from codebackdoor.config.hub import MIRROR as MIRROR_VARIABLE
-from codebackdoor.config.hub import hub_id
+from codebackdoor.config.hub import MIRROR_VARIABLE, hub_id
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.methods import (
+        AnyAttack,
+        AnyElimination,
+        AnyFiltering,
+        AnyObjective,
+        AnyPurification,
+    )
+    from codebackdoor.config.models import AnyModel
+    from codebackdoor.config.pretraining import Pretraining
+    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+    from codebackdoor.evaluation.execution.settings import ExecutionSettings
 
 Decorator = Callable[[Any], Any]
 
@@ -207,12 +220,53 @@ def recorded(
         yield recorded_facts
 
 
-def read_settings(module: str, name: str, text: str, where: str) -> Any:
-    """Parse JSON as the model or union ``name`` of ``config/{module}.py``; UserError names ``where``."""
+def count_rows(paths: Iterable[Path]) -> int:
+    """Number of rows in JSON Lines files."""
+    return sum(path.read_bytes().count(b"\n") for path in paths)
+
+
+#: Module below ``config`` and name of the model or union of each kind; imported only when a command reads it.
+_SETTINGS_TYPES: Mapping[str, tuple[str, str]] = {
+    "attack": ("methods", "AnyAttack"),
+    "dataset": ("datasets", "AnyDataset"),
+    "elibadcode": ("methods", "EliBadCodeSettings"),
+    "elimination": ("methods", "AnyElimination"),
+    "execution": ("study", "ExecutionSettings"),
+    "filtering": ("methods", "AnyFiltering"),
+    "model": ("models", "AnyModel"),
+    "objective": ("methods", "AnyObjective"),
+    "pretraining": ("pretraining", "Pretraining"),
+    "purification": ("methods", "AnyPurification"),
+}
+
+
+@overload
+def read_settings(kind: Literal["attack"], text: str, where: str) -> AnyAttack: ...
+@overload
+def read_settings(kind: Literal["dataset"], text: str, where: str) -> AnyDataset: ...
+@overload
+def read_settings(kind: Literal["elibadcode"], text: str, where: str) -> EliBadCodeSettings: ...
+@overload
+def read_settings(kind: Literal["elimination"], text: str, where: str) -> AnyElimination: ...
+@overload
+def read_settings(kind: Literal["execution"], text: str, where: str) -> ExecutionSettings: ...
+@overload
+def read_settings(kind: Literal["filtering"], text: str, where: str) -> AnyFiltering: ...
+@overload
+def read_settings(kind: Literal["model"], text: str, where: str) -> AnyModel: ...
+@overload
+def read_settings(kind: Literal["objective"], text: str, where: str) -> AnyObjective: ...
+@overload
+def read_settings(kind: Literal["pretraining"], text: str, where: str) -> Pretraining: ...
+@overload
+def read_settings(kind: Literal["purification"], text: str, where: str) -> AnyPurification: ...
+def read_settings(kind: str, text: str, where: str) -> Any:
+    """Parse JSON as settings of one kind; UserError names ``where``."""
     from codebackdoor.config.loading import parse
 
+    module, name = _SETTINGS_TYPES[kind]
     return parse(getattr(importlib.import_module(f"codebackdoor.config.{module}"), name), text, where)
 
 
-def read_dataset(text: str) -> Any:
-    return read_settings("datasets", "AnyDataset", text, "--dataset")
+def read_dataset(text: str) -> AnyDataset:
+    return read_settings("dataset", text, "--dataset")

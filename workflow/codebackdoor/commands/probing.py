@@ -43,7 +43,7 @@ def both_testsets(command: Any) -> Any:
 @CODE
 def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Path, out: Path, seed: int) -> None:
     """Measure the effects of a trigger and of a perturbation at each identifier of single samples."""
-    method = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
+    method = read_settings("elibadcode", settings, "--settings")
     from codebackdoor.config.scenario import PROBE
     from codebackdoor.defenses.elimination.elibadcode import probe as probing
 
@@ -76,7 +76,7 @@ def states(
     seed: int,
 ) -> None:
     """Compute principal components of the hidden states of inputs with and without the trigger, for three models."""
-    recipe, data = read_settings("models", "AnyModel", model, "--model"), read_dataset(dataset)
+    recipe, data = read_settings("model", model, "--model"), read_dataset(dataset)
     from codebackdoor.config.scenario import STATES_RECORD
     from codebackdoor.victims import states as module
 

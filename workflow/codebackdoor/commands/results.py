@@ -57,7 +57,7 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
 @CODE
 def execute(predictions: Path, tests: Path, settings: str, form: TextForm, out: Path, workers: int) -> None:
     """Run every output in PREDICTIONS (predictions.NAME.jsonl) with the tests of its row, isolated from the machine."""
-    chosen = read_settings("study", "ExecutionSettings", settings, "execution")
+    chosen = read_settings("execution", settings, "execution")
     from codebackdoor.evaluation.execution import stage
 
     with recorded(out.parent / EXECUTE, {"isolation": chosen.isolation}):

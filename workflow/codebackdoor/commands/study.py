@@ -87,6 +87,31 @@ def schema(folder: Path, only_check: bool) -> None:
             raise UserError(f"{path} is out of date; run `make schema`")
 
 
+@click.command(short_help="Write the table of methods into a page of the docs.")
+@click.argument("page", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; fail if the table is out of date.")
+def methods(page: Path, only_check: bool) -> None:
+    """Write the table of all methods (kind, heads, requirements, cost, paper) into the Markdown file PAGE.
+
+    It goes between the lines `<!-- table methods -->` and `<!-- end of table -->`.
+    """
+    from codebackdoor.config.describing import methods_table
+    from codebackdoor.costs.methods import gpu_minutes
+    from codebackdoor.errors import UserError
+    from codebackdoor.files import atomic, read_text
+    from codebackdoor.report.pages import with_tables
+
+    text, table = read_text(page), methods_table(gpu_minutes)
+    current = with_tables(text, {"methods": table})
+    if table not in current:
+        raise UserError(f"{page}: no table of methods; mark it with <!-- table methods --> and <!-- end of table -->")
+    if not only_check:
+        with atomic(page) as stream:
+            stream.write(current)
+    elif current != text:
+        raise UserError(f"the table in {page} is out of date; run `make schema`")
+
+
 @click.command(short_help="Estimate the jobs and costs of a run.")
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
@@ -145,7 +170,7 @@ def keep_records(configs: tuple[Path, ...]) -> None:
     from codebackdoor.runs import records
 
     out = _run_folder(configs)
-    click.echo(f"{records.keep(out)} records in {out / records.NAME}")
+    click.echo(f"{records.keep(out)} records in {out / records.RECORDS}")
 
 
 @click.command(short_help="Restore Snakemake's records of a run made elsewhere.")

@@ -15,6 +15,7 @@ from codebackdoor.config.pretraining import HELPER_FAMILIES, Family
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.sections import DEFENSES, METHODS, SECTIONS
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
+from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.errors import nearest
 from codebackdoor.report.products import PRODUCTS
 from codebackdoor.tasks.settings import DatasetSettings
@@ -46,16 +47,7 @@ def undeclared(config: Config) -> Iterator[str]:
             yield from _no_defense(config, experiment.tested, f"experiments.{name}.tested")
 
     yield from _homeless(config)
-    for name, objective in config.objectives.items():
-        if (stop_like := getattr(objective, "stop_like", None)) is not None:
-            where = f"objectives.{name}.stop_like"
-            if name == "cross_entropy":
-                yield f"{where}: this is the undefended objective, which trains all epochs; declare another variant"
-                continue
-            yield from _missing(config, "objectives", stop_like, where)
-            if name == stop_like or getattr(config.objectives.get(stop_like), "stop_like", None) is not None:
-                yield f"{where}: {stop_like!r} must train by itself; name an objective without stop_like"
-
+    yield from _without_limit(config)
     yield from _unstopped(config)
 
     for name in config.attacks:
@@ -87,24 +79,40 @@ def misnamed(config: Config) -> Iterator[str]:
                 yield f"{where}: {base!r} is of the family {base_recipe.family}; {name} needs one of {settings.family}"
 
 
+def _without_limit(config: Config) -> Iterator[str]:
+    """Yield a message for each objective whose ``stop_like`` is impossible."""
+    for name, objective in config.objectives.items():
+        if (stop_like := objective.stops_like) is None:
+            continue
+        where = f"objectives.{name}.stop_like"
+        if name == "cross_entropy":
+            yield f"{where}: this is the undefended objective, which trains all epochs; declare another variant"
+            continue
+        yield from _missing(config, "objectives", stop_like, where)
+        matched = config.objectives.get(stop_like)
+        if matched is not None and matched.stops_like is not None:
+            yield f"{where}: {stop_like!r} must train by itself; name an objective without stop_like"
+
+
 def _unstopped(config: Config) -> Iterator[str]:
     """Yield a message for each objective whose ``checkpoint`` is impossible."""
     for name, objective in config.objectives.items():
-        if (checkpoint := getattr(objective, "checkpoint", None)) is None:
+        if (checkpoint := objective.taken_checkpoint) is None:
             continue
         where = f"objectives.{name}.checkpoint"
         if name == "cross_entropy":
             yield f"{where}: this is the undefended objective, which must train; declare another variant"
             continue
         yield from _missing(config, "objectives", checkpoint.like, f"{where}.like")
-        if config.objectives.get(checkpoint.like) == config.objectives.get("cross_entropy") is not None:
+        matched, undefended = config.objectives.get(checkpoint.like), config.objectives.get("cross_entropy")
+        if matched == undefended is not None:
             yield (
                 f"{where}.like: {checkpoint.like!r} is the undefended objective, so that this would be the undefended "
                 "victim itself; name the objective of a defense"
             )
-        if getattr(config.objectives.get(checkpoint.like), "checkpoint", None) is not None:
+        if matched is not None and matched.taken_checkpoint is not None:
             yield f"{where}.like: {checkpoint.like!r} trains nothing; name an objective without checkpoint"
-        if not getattr(config.objectives.get("cross_entropy"), "keep_epochs", False):
+        if undefended is None or not undefended.keeps_epochs:
             yield (
                 f"{where}: checkpoints of the undefended training are not kept; write `keep_epochs: true` under "
                 "objectives.cross_entropy"
@@ -272,7 +280,11 @@ def unfit(config: Config, scenario: Scenario) -> Iterator[str]:
                 f"{scenario.dataset!r} read only its {_listed(tuple(dataset.reads))}: remove this combination from "
                 f"the grid, or list it under dashes{_fitting(METHODS[kind], dataset)}"
             )
-        if getattr(settings, "reads_trigger", False) and not config.inverts(scenario.elimination):
+        if (
+            isinstance(settings, PurificationSettings)
+            and settings.reads_trigger
+            and not config.inverts(scenario.elimination)
+        ):
             yield (
                 f"purification {variant!r} reads the trigger that the elimination before it has inverted, but "
                 f"{scenario.elimination!r} inverts none; cross it with one that does (elibadcode), in a grid of "

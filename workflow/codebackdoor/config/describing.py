@@ -15,9 +15,12 @@ from pydantic_core import PydanticUndefined
 from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
 from codebackdoor.config.study import DEFENSES, SECTIONS, Config
 from codebackdoor.config.suggestions import suggestions
+from codebackdoor.defenses.elimination.settings import EliminationSettings
+from codebackdoor.defenses.filtering.settings import FilterSettings
+from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.errors import UserError, nearest
 
-WIDTH = 110
+LINE_WIDTH = 110
 
 
 def schema() -> str:
@@ -82,7 +85,7 @@ def _field(name: str, field: FieldInfo) -> Iterator[str]:
         yield f"{name}: {' | '.join(choices) or '(required)'}"
         return
     plain = json.loads(json.dumps(default, default=str))
-    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=WIDTH, allow_unicode=True)
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=LINE_WIDTH, allow_unicode=True)
     first, *rest = text.removesuffix("...\n").rstrip().splitlines()
     yield f"{name}: {first}"
     yield from rest
@@ -118,7 +121,7 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _comment(text: Any) -> Iterator[str]:
-    for line in textwrap.wrap(" ".join(str(text or "").split()), WIDTH - 2):
+    for line in textwrap.wrap(" ".join(str(text or "").split()), LINE_WIDTH - 2):
         yield f"# {line}"
 
 
@@ -135,17 +138,24 @@ def methods_table(minutes: Callable[[str, Settings], float | None]) -> str:
                 continue
             # requirements may depend on the settings; show those of the defaults
             default = settings.model_validate({"method": tag})
-            needs = ["the victim"] * bool(getattr(default, "reads_victim", kind == "elimination"))
-            needs += ["the trigger that an elimination found"] * bool(getattr(default, "reads_trigger", False))
-            needs += [f"helper `{helper}`" for helper in default.helpers]
             heads = "all" if set(settings.fits) == set(get_args(Head)) else ", ".join(settings.fits)
             heads += " of natural language" if settings.acts_on == ("query",) else ""
             paper = settings.reference
             source = "" if paper is None else f"[{_first_author(paper.authors)}, {paper.year}]({paper.url})"
             cost = _minutes(minutes(kind, default))
-            cells = (settings.label, f"`{tag}`", kind, heads, ", ".join(needs) or "–", cost, source)
+            cells = (settings.label, f"`{tag}`", kind, heads, ", ".join(_needs(default)) or "–", cost, source)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _needs(settings: Settings) -> Iterator[str]:
+    """What a method needs besides texts: the victim, an inverted trigger, helper models."""
+    is_reader = isinstance(settings, FilterSettings | PurificationSettings) and settings.reads_victim
+    if is_reader or isinstance(settings, EliminationSettings):
+        yield "the victim"
+    if isinstance(settings, PurificationSettings) and settings.reads_trigger:
+        yield "the trigger that an elimination found"
+    yield from (f"helper `{helper}`" for helper in settings.helpers)
 
 
 def _minutes(minutes: float | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 #: Environment variable with the mirror folder, for jobs. It is not a parameter of a rule, because it does not affect
 #: results: moving the folder reruns nothing.
-MIRROR = "CODEBACKDOOR_MIRROR"
+MIRROR_VARIABLE = "CODEBACKDOOR_MIRROR"
 
 _WRITTEN = re.compile(r"((?:[\w-][\w.-]*/)?[\w-][\w.-]*)@([0-9a-f]{40})")
 _KEPT = re.compile(r"(?:^|.*/)hub/((?:[^/]+/)?[^/]+)/([0-9a-f]{40})")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import yaml
 
 from codebackdoor.config.base import models_in, tag_of
-from codebackdoor.config.describing import WIDTH
+from codebackdoor.config.describing import LINE_WIDTH
 from codebackdoor.config.study import SECTIONS, Config
 
 
@@ -28,9 +28,9 @@ def _section(name: str) -> Iterator[str]:
     field = Config.model_fields[name]
     tags = dict.fromkeys(tag for model in models_in(field.annotation) if (tag := tag_of(model)))
     text = " ".join(str(field.description or "").split())
-    yield from textwrap.wrap(text, WIDTH, initial_indent=f"{name:13} ", subsequent_indent=" " * 14)
+    yield from textwrap.wrap(text, LINE_WIDTH, initial_indent=f"{name:13} ", subsequent_indent=" " * 14)
     if tags:
-        yield from textwrap.wrap(", ".join(tags), WIDTH, initial_indent=" " * 16, subsequent_indent=" " * 16)
+        yield from textwrap.wrap(", ".join(tags), LINE_WIDTH, initial_indent=" " * 16, subsequent_indent=" " * 16)
 
 
 def variant(config: Config, name: str) -> str | None:
@@ -45,6 +45,6 @@ def variant(config: Config, name: str) -> str | None:
         if section in ("", kind) and rest in declared:
             settings = declared[rest]
             document = {kind: {rest: settings.model_dump(mode="json")}}
-            text = yaml.safe_dump(document, sort_keys=False, width=WIDTH, allow_unicode=True)
+            text = yaml.safe_dump(document, sort_keys=False, width=LINE_WIDTH, allow_unicode=True)
             blocks.append(f"{text}# codebackdoor describe {tag_of(type(settings))} explains these settings")
     return "\n\n".join(blocks) or None

@@ -13,7 +13,7 @@ from codebackdoor.config.mistakes import WHOLE, explain
 from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_text
-from codebackdoor.parsing import DEPTH, DIGITS, check_values, parse_json
+from codebackdoor.parsing import DEPTH, LONGEST_NUMBER, check_values, parse_json
 
 #: Limits of one file: bytes, and values after expanding all aliases. This project's largest file has 5000 values.
 FILE_BYTES, VALUES = 1 << 20, 20_000
@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 instead = "write both as <<: [*one, *other]" if key.value == "<<" else "remove one of them"
-                name = key.value if key.value.isprintable() and len(key.value) <= DIGITS else quoted(key.value)
+                name = key.value if key.value.isprintable() and len(key.value) <= LONGEST_NUMBER else quoted(key.value)
                 raise _Refused(problem=f"line {line}: {name} already occurs in line {lines[key.value]}; {instead}")
             lines[key.value] = line
         return node
@@ -78,8 +78,8 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(problem=f"line {node.start_mark.line + 1}: {text} cannot be read ({error})") from None
 
     def construct_number(self, node: Any) -> Any:
-        if len(node.value) > DIGITS:
-            raise ValueError(f"a number has {len(node.value)} digits; the maximum is {DIGITS}")
+        if len(node.value) > LONGEST_NUMBER:
+            raise ValueError(f"a number has {len(node.value)} digits; the maximum is {LONGEST_NUMBER}")
         is_whole = node.tag == "tag:yaml.org,2002:int"
         return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
 

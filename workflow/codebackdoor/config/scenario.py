@@ -38,7 +38,7 @@ RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
 )
 #: The weights after every epoch (names: EPOCH/NAME), in the folder of a victim that keeps them.
-KEPT = "epochs/weights.safetensors"
+EPOCH_WEIGHTS = "epochs/weights.safetensors"
 #: Results of the rule ``audit`` (how well a filtering tells poisoned rows from clean ones), and the folder of its
 #: ``provenance.json``, both below the results of the filtered victim.
 AUDITED, AUDIT = "filter.json", "audit"

@@ -288,7 +288,7 @@ def trainings_used(config: Config) -> dict[str, Training]:
     for model, dataset, objective in dict.fromkeys(kinds):
         settings, defense = config.victim_settings(model, dataset), config.objectives[objective]
         size = size_of(settings, config.datasets[dataset].head) if settings.is_hub else None
-        if size is None or getattr(defense, "checkpoint", None) is not None:
+        if size is None or defense.taken_checkpoint is not None:
             continue
         training = Training(size, defense.recipe.applied(settings))
         if model not in used or training.gigabytes > used[model].gigabytes:

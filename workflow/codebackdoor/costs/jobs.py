@@ -60,7 +60,7 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
 
     Without ``objective``, the loss is cross entropy. A checkpoint of another training only has to be written.
     """
-    if getattr(objective, "checkpoint", None) is not None:
+    if objective is not None and objective.taken_checkpoint is not None:
         return Work(megabytes=weights(victim.size, BYTES[victim.model.weights]))
     recipe = victim.model if objective is None else objective.recipe.applied(victim.model)
     clean = victim.clean("valid")
@@ -73,7 +73,7 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
     epoch = Work(3 * victim.rows("train") * victim.forward) + validation
     epochs = Work(recipe.epochs * epoch.trained, recipe.epochs * epoch.predicted, recipe.epochs * epoch.steps)
     of_objective = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
-    kept_epochs = recipe.epochs if getattr(objective, "keep_epochs", False) else 0
+    kept_epochs = recipe.epochs if objective is not None and objective.keeps_epochs else 0
     megabytes = weights(victim.size, BYTES[recipe.weights]) + kept_epochs * stored_megabytes(victim.size, recipe)
     return epochs + of_objective + Work(megabytes=megabytes)
 

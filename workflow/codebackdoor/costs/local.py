@@ -19,6 +19,7 @@ from pathlib import Path
 
 from codebackdoor.config.study import Config
 from codebackdoor.costs import amounts
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.errors import UserError
 
 _TABLE = Path(__file__).parent / "local.json"
@@ -198,7 +199,7 @@ def _kind(rule: str, path: str, config: Config, reuses: bool = False) -> str | N
         if variant is None:
             return None
         names.append(variant.method)
-        if getattr(variant, "rounds", 1) > 1:
+        if isinstance(variant, CalibratedSettings) and variant.rounds > 1:
             names.append("in rounds")
     # reuses the search of another elimination
     names += ["taken over"] * reuses

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
+from codebackdoor.batch_sizes import GPU_TOKENS
 from codebackdoor.costs.sizes import Rows
 from codebackdoor.heads import HEADS
 from codebackdoor.types import CodeField
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from codebackdoor.attacks.settings import AttackSettings
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.models import AnyModel
-
-#: Maximum number of sub-tokens in a batch on a GPU, including padding (victims/inference.py).
-BATCH_TOKENS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +189,7 @@ class PlannedVictim:
 
     def predictions(self, row_set: RowSet) -> Work:
         """The work of predictions; each generated batch is assumed to contain an output of maximum length."""
-        batches = math.ceil(row_set.rows * self.tokens / BATCH_TOKENS) if self.targets else 0
+        batches = math.ceil(row_set.rows * self.tokens / GPU_TOKENS) if self.targets else 0
         # a triggered function is ranked for queries whose vectors were computed for the clean set
         known_queries = HEADS[self.dataset.head].ranks and row_set.triggered
         once = self._text(self.tokens) if known_queries else self.forward

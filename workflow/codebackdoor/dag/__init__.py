@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.hub import MIRROR
+from codebackdoor.config.hub import MIRROR_VARIABLE
 from codebackdoor.config.study import Config
 from codebackdoor.dag.collect import Collect
 from codebackdoor.dag.data import Data
@@ -74,4 +74,4 @@ class Dag:
 
     def export_mirror(self) -> None:
         """Set the environment variable that tells this process's jobs where the mirror is, or that there is none."""
-        os.environ[MIRROR] = self.config.mirror or ""
+        os.environ[MIRROR_VARIABLE] = self.config.mirror or ""

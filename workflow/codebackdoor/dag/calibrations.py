@@ -9,7 +9,8 @@ from typing import Any
 from codebackdoor.config.base import Head, Settings
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
-from codebackdoor.errors import quoted
+from codebackdoor.defenses.elimination.inversion.settings import InversionSettings
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object
 
 #: Settings that identify a data set.
@@ -25,6 +26,9 @@ def calibration_problem(
 
     A different data set is reported first, because none of its settings could be changed to fit.
     """
+    inversion = parameters.declared("elimination", elimination)
+    if not isinstance(inversion, InversionSettings):
+        raise UserError(f"eliminations.{elimination}: {inversion.label} searches no trigger, and reads no calibration")
     content = read_object(path)
     budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
     in_run = paths.calibration.format(dataset=dataset, model=model, elimination=elimination)
@@ -37,7 +41,6 @@ def calibration_problem(
             f"datasets.{dataset} ({facts[0]}); {instead}"
         )
     head = parameters.declared("dataset", dataset).head
-    inversion = parameters.declared("elimination", elimination)
     for section, settings, calibrated in (
         (
             f"eliminations.{elimination}",

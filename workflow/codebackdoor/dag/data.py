@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from codebackdoor.dag.inputs import Input, Part, table
-from codebackdoor.dag.paths import folder_of
+from codebackdoor.dag.paths import Wildcards, folder_of
 from codebackdoor.trials import FILE
 
 
@@ -19,12 +18,12 @@ class Data(Part):
         return [self.paths.functions.format(archive=name) for name in archives]
 
     @table
-    def prose(self, wildcards: Any) -> Iterator[Input]:  # noqa: ARG002
+    def prose(self, wildcards: Wildcards) -> Iterator[Input]:  # noqa: ARG002
         archives = self.config.corpus.archives if self.config.corpus else ()
         yield Input.named("archives", {name: self.paths.archive.format(archive=name) for name in archives}, "--archive")
 
     @table
-    def dataset(self, wildcards: Any) -> Iterator[Input]:
+    def dataset(self, wildcards: Wildcards) -> Iterator[Input]:
         settings = self.parameters.declared("dataset", wildcards.dataset)
         if self.config.tokenizer:
             yield Input.file("tokenizer", self.config.tokenizer, "--tokenizer")
@@ -35,19 +34,19 @@ class Data(Part):
             yield Input("rows", self.files.sources(wildcards.dataset))
 
     @table
-    def testset(self, wildcards: Any) -> Iterator[Input]:
+    def testset(self, wildcards: Wildcards) -> Iterator[Input]:
         yield Input.file("train", self.paths.data(self.config.home(wildcards.dataset), "train"), "--train")
         yield from self.dataset.table(wildcards)
 
     @table
-    def trials(self, wildcards: Any) -> Iterator[Input]:
+    def trials(self, wildcards: Wildcards) -> Iterator[Input]:
         yield Input.file("rows", self.paths.data(wildcards.dataset, "test"), "--rows")
         settings = self.parameters.declared("dataset", wildcards.dataset)
         if settings.path is not None:
             yield Input("tests", str(settings.path / FILE))
 
     @table
-    def statistics(self, wildcards: Any) -> Iterator[Input]:
+    def statistics(self, wildcards: Wildcards) -> Iterator[Input]:
         clean = self.paths.data(wildcards.dataset, "clean")
         yield Input("clean", clean, ("--data", folder_of([clean])))
         yield self.base(wildcards)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
 
 from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json, named_options
-from codebackdoor.dag.paths import fill, values
+from codebackdoor.dag.paths import Wildcards, fill, values
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.settings import searched_before
 from codebackdoor.defenses.purification.settings import EvidenceSettings
@@ -21,27 +20,27 @@ class Defend(Part):
     """The defenses."""
 
     @table
-    def filter(self, wildcards: Any) -> Iterator[Input]:
+    def filter(self, wildcards: Wildcards) -> Iterator[Input]:
         yield Input.file("rows", self.paths.training_rows(wildcards), "--train")
         yield self.clean(wildcards.dataset)
         yield self.helpers("filtering", wildcards.filtering)
 
     @table
-    def filter_by_victim(self, wildcards: Any) -> Iterator[Input]:
+    def filter_by_victim(self, wildcards: Wildcards) -> Iterator[Input]:
         unfiltered = {"model": self._filter_model(wildcards), "filtering": NONE, "objective": "cross_entropy"}
         yield Input.folder("victim", self.files.model(fill(self.paths.trained, wildcards, **unfiltered)), "--victim")
         yield from self.filter.table(wildcards)
 
-    def filter_by_victim_code(self, wildcards: Any) -> str:
+    def filter_by_victim_code(self, wildcards: Wildcards) -> str:
         names = {"model": self._filter_model(wildcards), "filtering": wildcards.filtering}
         return self.parameters.code("filter_by_victim", **names)
 
-    def _filter_model(self, wildcards: Any) -> str:
+    def _filter_model(self, wildcards: Wildcards) -> str:
         """The model whose victim a filter looks at; if the filter names it, there is no wildcard for it."""
         return str(self.config.filter_model(wildcards.filtering, values(wildcards).get("model", "")))
 
     @table
-    def eliminate(self, wildcards: Any) -> Iterator[Input]:
+    def eliminate(self, wildcards: Wildcards) -> Iterator[Input]:
         yield self.victim(self.paths.trained, wildcards)
         yield self.clean(wildcards.dataset)
         calibration = self.files.calibration(wildcards.elimination, wildcards.dataset, wildcards.model)
@@ -51,11 +50,11 @@ class Defend(Part):
         yield from self._earlier_search(wildcards)
         yield self.helpers("elimination", wildcards.elimination)
 
-    def eliminate_settings(self, wildcards: Any) -> str:
+    def eliminate_settings(self, wildcards: Wildcards) -> str:
         """Settings of an elimination for the victims of one data set and model."""
         return as_json(self.parameters.elimination(wildcards.elimination, wildcards.dataset, wildcards.model))
 
-    def _earlier_search(self, wildcards: Any) -> Iterator[Input]:
+    def _earlier_search(self, wildcards: Wildcards) -> Iterator[Input]:
         """The results of the first elimination with the same search on the same victim, so that no search runs twice.
 
         This adds no elimination to the study, and makes none wait for a calibration of another elimination.
@@ -68,7 +67,7 @@ class Defend(Part):
                 yield Input.folder("inverted", files, "--inverted")
                 return
 
-    def _calibration_in_run(self, elimination: str, wildcards: Any) -> str | None:
+    def _calibration_in_run(self, elimination: str, wildcards: Wildcards) -> str | None:
         path = self.files.calibration(elimination, wildcards.dataset, wildcards.model)
         return path if path is not None and self.paths.is_in_run(path) else None
 
@@ -83,27 +82,27 @@ class Defend(Part):
         return frozenset(str(scenario.victim(self.paths.out)) for scenario in scenarios if scenario.elimination != NONE)
 
     @table
-    def calibrate(self, wildcards: Any) -> Iterator[Input]:
+    def calibrate(self, wildcards: Wildcards) -> Iterator[Input]:
         folders = self.shadows(wildcards)
         files = [file for folder in folders.values() for file in self.files.model(folder)]
         yield Input("victims", files, tuple(named_options("--victim", folders)))
         yield self.clean(wildcards.dataset)
 
-    def shadows(self, wildcards: Any) -> dict[str, str]:
+    def shadows(self, wildcards: Wildcards) -> dict[str, str]:
         """Folders of the benign victims of a calibration, by their seeds."""
         benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": "cross_entropy"}
         return {
             str(seed): fill(self.paths.trained, wildcards, **benign, seed=str(seed)) for seed in self.config.shadows
         }
 
-    def calibrate_settings(self, wildcards: Any) -> str:
+    def calibrate_settings(self, wildcards: Wildcards) -> str:
         settings = self.parameters.declared("elimination", wildcards.elimination)
         if not isinstance(settings, CalibratedSettings):
             raise UserError(f"eliminations.{wildcards.elimination}: {settings.label} has no scan to be calibrated")
         return json.dumps(settings.calibrated_search(), sort_keys=True)
 
     @table
-    def rewrite(self, wildcards: Any) -> Iterator[Input]:
+    def rewrite(self, wildcards: Wildcards) -> Iterator[Input]:
         clean = wildcards.attack == NONE
         rows = self.paths.data(wildcards.dataset, "test") if clean else self.paths.poisoned(wildcards, "test")
         yield Input.file("rows", rows, "--input")
@@ -111,11 +110,11 @@ class Defend(Part):
         yield self.helpers("purification", wildcards.purification)
 
     @table
-    def suspect(self, wildcards: Any) -> Iterator[Input]:
+    def suspect(self, wildcards: Wildcards) -> Iterator[Input]:
         yield from self._purified(wildcards)
 
     @table
-    def purify(self, wildcards: Any) -> Iterator[Input]:
+    def purify(self, wildcards: Wildcards) -> Iterator[Input]:
         yield from self._purified(wildcards)
         if self.parameters.declared("purification", wildcards.purification).reads_trigger:
             # inverted by the elimination before the purification
@@ -127,18 +126,20 @@ class Defend(Part):
             names = ("evidence.json", "calibration.jsonl", *(f"evidence.{name}.jsonl" for name in testsets))
             yield Input.folder("evidence", [f"{folder}/{name}" for name in names], "--evidence")
 
-    def _purified(self, wildcards: Any) -> Iterator[Input]:
+    def _purified(self, wildcards: Wildcards) -> Iterator[Input]:
         yield self.victim(self.paths.victim, wildcards)
         yield Input.file("valid", self.paths.data(self.config.home(wildcards.dataset), "valid"), "--valid")
         yield Input.named("testsets", self.testsets.of(wildcards), "--input")
         yield self.helpers("purification", wildcards.purification)
 
-    def suspect_settings(self, wildcards: Any) -> str:
+    def suspect_settings(self, wildcards: Wildcards) -> str:
         """Only the settings that the evidence depends on, so that others rerun nothing."""
-        settings: EvidenceSettings = self.parameters.declared("purification", wildcards.purification)
+        settings = self.parameters.declared("purification", wildcards.purification)
+        if not isinstance(settings, EvidenceSettings):
+            raise UserError(f"purifications.{wildcards.purification}: {settings.label} keeps no evidence")
         return json.dumps(settings.evidence_settings(), sort_keys=True)
 
-    def purify_code(self, wildcards: Any) -> str:
+    def purify_code(self, wildcards: Wildcards) -> str:
         """Fingerprint of a purification that measures by itself, or of one that decides by recorded evidence."""
         stage = "decide" if wildcards.purification in self.testsets.measured_first else "purify"
         return self.parameters.code(stage, model=wildcards.model, purification=wildcards.purification)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json
-from codebackdoor.dag.paths import fill
+from codebackdoor.dag.paths import Wildcards, fill
 from codebackdoor.heads import HEADS
 from codebackdoor.trials import FILE
 from codebackdoor.types import CLEAN
@@ -18,28 +17,28 @@ class Evaluate(Part):
     """Predictions, probes and scores."""
 
     @table
-    def predict(self, wildcards: Any) -> Iterator[Input]:
+    def predict(self, wildcards: Wildcards) -> Iterator[Input]:
         yield self.victim(self.paths.victim, wildcards)
         yield Input.named("testsets", self.testsets.of(wildcards), "--input")
 
     @table
-    def predict_rewritten(self, wildcards: Any) -> Iterator[Input]:
+    def predict_rewritten(self, wildcards: Wildcards) -> Iterator[Input]:
         yield from self.predict.table(wildcards)
         yield Input.named("replacements", self.testsets.rewritten(wildcards), "--replacement")
 
-    def pool(self, wildcards: Any) -> list[str]:
+    def pool(self, wildcards: Wildcards) -> list[str]:
         """The option with the number of functions that a dual encoder ranks for a query."""
         dataset = self.parameters.declared("dataset", wildcards.dataset)
         return ["--pool", str(dataset.ranking.pool)] if HEADS[dataset.head].ranks else []
 
     @table
-    def probe(self, wildcards: Any) -> Iterator[Input]:
+    def probe(self, wildcards: Wildcards) -> Iterator[Input]:
         yield self.victim(self.paths.trained, wildcards)
         yield Input.file("triggered", self.paths.poisoned(wildcards, "test"), "--triggered")
         yield Input.file("clean", self.paths.data(wildcards.dataset, "test"), "--clean")
 
     @table
-    def states(self, wildcards: Any) -> Iterator[Input]:
+    def states(self, wildcards: Wildcards) -> Iterator[Input]:
         yield self.base(wildcards)
         benign = fill(self.paths.trained, wildcards, attack=NONE, rate="0")
         yield Input.folder("benign", self.files.model(benign), "--benign")
@@ -48,12 +47,12 @@ class Evaluate(Part):
         yield Input.file("clean", self.paths.data(wildcards.dataset, "test"), "--clean")
 
     @table
-    def audit(self, wildcards: Any) -> Iterator[Input]:
+    def audit(self, wildcards: Wildcards) -> Iterator[Input]:
         yield Input.file("rows", self.paths.training_rows(wildcards), "--train")
         yield Input.file("judged", f"{self.filtered(wildcards)}/judged.jsonl", "--judged")
 
     @table
-    def score(self, wildcards: Any) -> Iterator[Input]:
+    def score(self, wildcards: Wildcards) -> Iterator[Input]:
         testsets = self.testsets.of(wildcards)
         yield Input.named("references", testsets, "--reference")
         folder = fill(self.paths.results, wildcards)
@@ -64,11 +63,11 @@ class Evaluate(Part):
         yield Input.folder("predictions", files, "--predictions")
 
     @table
-    def execute(self, wildcards: Any) -> Iterator[Input]:
+    def execute(self, wildcards: Wildcards) -> Iterator[Input]:
         yield Input("predictions", fill(f"{self.paths.results}/predictions.{CLEAN}.jsonl", wildcards))
         yield Input.file("tests", f"{self.paths.out}/data/{wildcards.dataset}/{FILE}", "--tests")
 
-    def execution(self, wildcards: Any) -> list[str]:
+    def execution(self, wildcards: Wildcards) -> list[str]:
         """The options with the execution settings and the text form of the outputs."""
         form = self.parameters.declared("dataset", wildcards.dataset).text_form
         return ["--settings", as_json(self.config.execution), "--form", form]

@@ -11,11 +11,12 @@ from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.files import CHECKSUMS
 from codebackdoor.originals import mirror
 from codebackdoor.originals.lock import Lock
 
-#: Files that every model folder of the project has, in hub format; the last one holds checksums.
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS")
+#: Files that every model folder of the project has, in hub format.
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", CHECKSUMS)
 #: Files that are read from a model folder of the hub, if they exist.
 EXTERNAL_MODEL_FILES = (
     *(
@@ -27,7 +28,7 @@ EXTERNAL_MODEL_FILES = (
         "vocab.*",
         "merges.txt",
     ),
-    "SHA256SUMS",
+    CHECKSUMS,
 )
 
 
@@ -113,7 +114,7 @@ def _external_model(folder: Path) -> list[str]:
     Snakemake to compare, and after a checkout or a copy all of them look new.
     """
     files = sorted(path for pattern in EXTERNAL_MODEL_FILES for path in folder.glob(pattern))
-    sums = folder / MODEL_FILES[-1]
+    sums = folder / CHECKSUMS
     lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
     # the name follows 64 digits and two characters
     listed = {line[66:] for line in lines}

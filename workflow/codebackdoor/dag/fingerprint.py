@@ -33,7 +33,7 @@ REGISTRIES = frozenset(
         "victims.families",
     )
 )
-SETTINGS = f"{PACKAGE}.config"
+SETTINGS_PACKAGE = f"{PACKAGE}.config"
 
 #: Libraries whose version is part of the fingerprint of code that imports them: import name and distribution.
 LIBRARIES = {
@@ -117,8 +117,8 @@ def _read(name: str, root: Path) -> _Module:
 
 
 def _is_excluded(name: str) -> bool:
-    is_settings = name.startswith(f"{SETTINGS}.") or name.endswith(".settings")
-    return name in (PACKAGE, SETTINGS) or name in REGISTRIES or is_settings
+    is_settings = name.startswith(f"{SETTINGS_PACKAGE}.") or name.endswith(".settings")
+    return name in (PACKAGE, SETTINGS_PACKAGE) or name in REGISTRIES or is_settings
 
 
 def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:

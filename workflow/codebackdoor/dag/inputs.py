@@ -13,7 +13,7 @@ from typing import Any
 from codebackdoor.config.study import Config
 from codebackdoor.dag.files import Files
 from codebackdoor.dag.parameters import Parameters, named_options
-from codebackdoor.dag.paths import Paths, fill, folder_of
+from codebackdoor.dag.paths import Paths, Wildcards, fill, folder_of
 from codebackdoor.dag.testsets import Testsets
 
 
@@ -47,19 +47,19 @@ class Input:
 class JobInputs:
     """The functions of a rule that read its table."""
 
-    table: Callable[[Any], Iterable[Input]]
+    table: Callable[[Wildcards], Iterable[Input]]
 
-    def inputs(self, wildcards: Any) -> dict[str, str | Sequence[str]]:
+    def inputs(self, wildcards: Wildcards) -> dict[str, str | Sequence[str]]:
         return {entry.name: entry.files for entry in self.table(wildcards) if entry.files}
 
-    def options(self, wildcards: Any) -> list[str]:
+    def options(self, wildcards: Wildcards) -> list[str]:
         return [word for entry in self.table(wildcards) for word in entry.options]
 
 
 class table:  # noqa: N801
     """Decorator for a method that yields the inputs of one rule's jobs, and has the rule's name."""
 
-    def __init__(self, method: Callable[[Any, Any], Iterator[Input]]) -> None:
+    def __init__(self, method: Callable[[Any, Wildcards], Iterator[Input]]) -> None:
         self._method = method
 
     def __get__(self, part: object, _owner: type) -> JobInputs:
@@ -76,7 +76,7 @@ class Part:
     files: Files
     testsets: Testsets
 
-    def base(self, wildcards: Any) -> Input:
+    def base(self, wildcards: Wildcards) -> Input:
         """The base model of a victim."""
         folder = self.files.base(wildcards.model, wildcards.dataset)
         return Input("base", self.files.model(folder), ("--base", folder))
@@ -85,15 +85,15 @@ class Part:
         """The helper models of a method."""
         return Input("helpers", self.files.helpers(kind, variant), tuple(self.parameters.helpers(kind, variant)))
 
-    def victim(self, pattern: str, wildcards: Any) -> Input:
+    def victim(self, pattern: str, wildcards: Wildcards) -> Input:
         """The model that a job reads."""
         return Input.folder("victim", self.files.model(self.at_home(pattern, wildcards)), "--victim")
 
-    def at_home(self, pattern: str, wildcards: Any) -> str:
+    def at_home(self, pattern: str, wildcards: Wildcards) -> str:
         """``pattern`` filled with the wildcards, with the data set that the victim is trained on."""
         return fill(pattern, wildcards, dataset=self.config.home(wildcards.dataset))
 
-    def filtered(self, wildcards: Any) -> str:
+    def filtered(self, wildcards: Wildcards) -> str:
         """The folder of the training rows that a filtering keeps."""
         is_shared = self.parameters.declared("filtering", wildcards.filtering).is_shared
         return fill(self.paths.filtered if is_shared else self.paths.filtered_by_victim, wildcards)

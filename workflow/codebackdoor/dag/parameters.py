@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal, overload
 
 from codebackdoor import tasks
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Settings, tag_of
+from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.experiments import Experiment
-from codebackdoor.config.methods import AnyElimination
+from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.study import SECTIONS, Config
@@ -87,8 +88,7 @@ class Parameters:
 
     def elimination(self, variant: str, dataset: str, model: str) -> AnyElimination:
         """Settings of an elimination for the victims of one data set and model."""
-        settings: AnyElimination = self.declared("elimination", variant)
-        return settings.for_scenario(dataset, model)
+        return self.declared("elimination", variant).for_scenario(dataset, model)
 
     def victim_settings(self, model: str, dataset: str) -> str:
         """Settings of a model's victims on a data set as JSON, defaults included."""
@@ -102,26 +102,47 @@ class Parameters:
         modules = [f"{PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
             if kind == "dataset":
-                modules += tasks.modules(self.declared(kind, variant), stage)
+                modules += tasks.modules(self.declared("dataset", variant), stage)
                 continue
             if kind == "model":
-                modules += [_family(model_type) for model_type in self.declared(kind, variant).base_types]
+                modules += [_family(model_type) for model_type in self.declared("model", variant).base_types]
                 continue
-            method = self.declared(kind, variant).method if kind in SECTIONS else variant
+            method = self.method(kind, variant) if kind in SECTIONS else variant
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
             if kind == "purification":
-                modules += [f"{PACKAGE}.{name}" for name in self.declared(kind, variant).more_code]
+                modules += [f"{PACKAGE}.{name}" for name in self.declared("purification", variant).more_code]
         key = tuple(modules)
         if key not in self._codes:
             self._codes[key] = fingerprint(*modules)
         return self._codes[key]
 
-    def declared(self, kind: str, variant: str) -> Any:
+    @overload
+    def declared(self, kind: Literal["dataset"], variant: str) -> AnyDataset: ...
+    @overload
+    def declared(self, kind: Literal["model"], variant: str) -> AnyModel: ...
+    @overload
+    def declared(self, kind: Literal["attack"], variant: str) -> AnyAttack: ...
+    @overload
+    def declared(self, kind: Literal["filtering"], variant: str) -> AnyFiltering: ...
+    @overload
+    def declared(self, kind: Literal["objective"], variant: str) -> AnyObjective: ...
+    @overload
+    def declared(self, kind: Literal["elimination"], variant: str) -> AnyElimination: ...
+    @overload
+    def declared(self, kind: Literal["purification"], variant: str) -> AnyPurification: ...
+    @overload
+    def declared(self, kind: str, variant: str) -> Settings: ...
+
+    def declared(self, kind: str, variant: str) -> Settings:
         """The settings of a variant; UserError if the configuration does not declare it."""
-        declared = getattr(self.config, SECTIONS[kind])
+        declared: Mapping[str, Settings] = getattr(self.config, SECTIONS[kind])
         if variant not in declared:
             raise UserError(f"{variant!r} is not declared under {SECTIONS[kind]}{nearest(variant, declared)}")
         return declared[variant]
+
+    def method(self, kind: str, variant: str) -> str:
+        """The name of a variant's method."""
+        return str(tag_of(type(self.declared(kind, variant))))
 
     def helpers(self, kind: str, variant: str) -> list[str]:
         """Command-line options that name the helper models of a method."""

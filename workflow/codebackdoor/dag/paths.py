@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.scenario import (
@@ -18,6 +18,14 @@ from codebackdoor.config.scenario import (
     REWRITTEN,
     VICTIM,
 )
+
+
+class Wildcards(Protocol):
+    """The wildcards of a job as Snakemake passes them: an attribute for each name in braces of the rule's outputs."""
+
+    def __getattr__(self, name: str) -> str: ...
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
 
 
 class Paths:
@@ -61,10 +69,10 @@ class Paths:
     def data(self, dataset: str, split: str) -> str:
         return f"{self.out}/data/{dataset}/{split}.jsonl"
 
-    def poisoned(self, wildcards: Any, split: str) -> str:
+    def poisoned(self, wildcards: Wildcards, split: str) -> str:
         return fill(f"{self.poison}/{split}.jsonl", wildcards)
 
-    def training_rows(self, wildcards: Any) -> str:
+    def training_rows(self, wildcards: Wildcards) -> str:
         """All training rows of a victim, before filtering."""
         clean = wildcards.attack == NONE
         return self.data(wildcards.dataset, "train") if clean else self.poisoned(wildcards, "train")
@@ -74,12 +82,12 @@ class Paths:
         return Path(path).is_relative_to(self.out)
 
 
-def fill(pattern: str, wildcards: Any, **changes: str) -> str:
+def fill(pattern: str, wildcards: Wildcards | Mapping[str, str], **changes: str) -> str:
     """The path of one job: ``pattern`` filled with its wildcards, some of them overridden by ``changes``."""
     return pattern.format_map(values(wildcards) | changes)
 
 
-def values(wildcards: Any) -> dict[str, str]:
+def values(wildcards: Wildcards | Mapping[str, str]) -> dict[str, str]:
     """The wildcards of a job as a dictionary."""
     return {name: str(value) for name, value in wildcards.items()}
 

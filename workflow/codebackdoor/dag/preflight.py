@@ -80,7 +80,7 @@ class Preflight:
         """Methods that have settings but no code yet."""
         for kind in (kind for kind in MODULES if kind in SECTIONS):
             for name in sorted({getattr(scenario, kind) for scenario in scenarios} - {NONE}):
-                method = self.parameters.declared(kind, name).method
+                method = self.parameters.method(kind, name)
                 module = MODULES[kind].format(method)
                 if module_path(f"{PACKAGE}.{module}") is None:
                     path = os.path.relpath(ROOT / module.replace(".", "/"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from codebackdoor.config import products
 from codebackdoor.dag.inputs import Part
-from codebackdoor.dag.paths import values
+from codebackdoor.dag.paths import Wildcards, values
 from codebackdoor.report.products import PRODUCTS, TEMPLATES
 
 
@@ -26,16 +26,16 @@ class Report(Part):
             targets += [f"{self.paths.webpages}/{name}.{page}.html" for page in experiment.pages]
         return targets
 
-    def product(self, wildcards: Any) -> list[str]:
+    def product(self, wildcards: Wildcards) -> list[str]:
         """The command for one product, with its arguments: the experiment and, unless it is its table, the product."""
         further = _further(wildcards)
         return [next(iter(further), "table"), wildcards.experiment, *further.values()]
 
-    def help(self, wildcards: Any) -> str:
+    def help(self, wildcards: Wildcards) -> str:
         """One line about the product, for Snakemake's report."""
         return PRODUCTS[next(iter(_further(wildcards).values()), "table")].help
 
-    def inputs(self, wildcards: Any) -> dict[str, list[str]]:
+    def inputs(self, wildcards: Wildcards) -> dict[str, list[str]]:
         """The files that a table or figure is made from, and those with the sizes of the victims."""
         experiment, out = self.parameters.experiment(wildcards.experiment), self.paths.out
         product: Any = next(iter(_further(wildcards).values()), "table")
@@ -46,7 +46,7 @@ class Report(Part):
             "sizes": [str(folder / file) for folder in folders for file in ("config.json", "model.safetensors")],
         }
 
-    def code(self, wildcards: Any) -> str:
+    def code(self, wildcards: Wildcards) -> str:
         further = _further(wildcards)
         code = self.parameters.code("report", **further)
         # the templates of pages are not modules, so the fingerprint lacks them
@@ -60,6 +60,6 @@ def _templates() -> str:
     return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
-def _further(wildcards: Any) -> dict[str, str]:
+def _further(wildcards: Wildcards) -> dict[str, str]:
     """The further table, figure or page that a job makes, by its wildcard; empty for an experiment's result table."""
     return {name: value for name, value in values(wildcards).items() if name in ("listing", "figure", "webpage")}

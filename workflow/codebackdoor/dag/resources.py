@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from codebackdoor.config.study import Config
 from codebackdoor.costs.bill import size_of
 from codebackdoor.costs.memory import machine_megabytes
 from codebackdoor.dag.files import Files
 from codebackdoor.dag.parameters import Parameters
-from codebackdoor.dag.paths import values
+from codebackdoor.dag.paths import Wildcards, values
 
 #: Maximum runtime of any attempt, in minutes; many partitions reject longer requests.
 MAX_RUNTIME = 1440
@@ -53,7 +52,7 @@ class Resources:
     def helpers(self, kind: str) -> Mapping[str, Callable[..., int]]:
         """A job that runs only the helper models of a method of this kind."""
 
-        def request(wildcards: Any) -> Request:
+        def request(wildcards: Wildcards) -> Request:
             folders = self._files.helper_folders(kind, getattr(wildcards, kind))
             return SMALL_MODEL if all(self._files.is_small(folder) for folder in folders) else LARGE_MODEL
 
@@ -62,7 +61,7 @@ class Resources:
     def attack(self, mem_mb: int, runtime: int) -> Mapping[str, Callable[..., int]]:
         """A job that poisons; it requests these amounts unless the attack has a crafting model."""
 
-        def request(wildcards: Any) -> Request:
+        def request(wildcards: Wildcards) -> Request:
             model = self._config.crafting(wildcards.attack)
             return Request(mem_mb, runtime) if model is None else self._of_model(model, wildcards.dataset)
 
@@ -72,7 +71,7 @@ class Resources:
     def filter_by_victim(self) -> Mapping[str, Callable[..., int]]:
         """A filter that runs a victim, either of the model that it names or of the wildcard's model."""
 
-        def request(wildcards: Any) -> Request:
+        def request(wildcards: Wildcards) -> Request:
             model = self._config.filter_model(wildcards.filtering, values(wildcards).get("model", ""))
             return self._of_model(str(model), wildcards.dataset)
 
@@ -88,7 +87,7 @@ class Resources:
         return replace(LARGE_MODEL, mem_mb=max(LARGE_MODEL.mem_mb, memory))
 
 
-def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:
+def _growing(request: Callable[[Wildcards], Request]) -> Mapping[str, Callable[..., int]]:
     """The functions that Snakemake calls; the n-th attempt requests n times the memory and time."""
     return {
         "mem_mb": lambda wildcards, attempt: attempt * request(wildcards).mem_mb,

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.methods import AnyObjective
 from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
-from codebackdoor.dag.paths import Paths, fill, values
+from codebackdoor.dag.paths import Paths, Wildcards, fill, values
 from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.heads import HEADS
 from codebackdoor.trials import FILE
@@ -44,9 +42,6 @@ BENIGN_PURIFIED = VictimKind("_benign", CONSTRAINTS["dataset"], NONE, (CLEAN,))
 class Testsets:
     """The test sets of every scenario, and their files."""
 
-    #: Keeps pytest from collecting this class.
-    __test__ = False
-
     def __init__(self, config: Config, paths: Paths) -> None:
         self.config, self.paths = config, paths
 
@@ -55,7 +50,7 @@ class Testsets:
         """For each data set, its attacks, each with the rate whose triggered test set is used."""
         return experiments.triggered(self.config.scenarios())
 
-    def of(self, wildcards: Any) -> dict[str, str]:
+    def of(self, wildcards: Wildcards) -> dict[str, str]:
         """The files of a scenario's test sets."""
         scenario = values(wildcards)
         dataset, attack = scenario["dataset"], scenario["attack"]
@@ -66,7 +61,7 @@ class Testsets:
             files[name] = self.paths.data(dataset, "test") if name == CLEAN else triggered
         return files
 
-    def rewritten(self, wildcards: Any) -> dict[str, str]:
+    def rewritten(self, wildcards: Wildcards) -> dict[str, str]:
         """Rewritten test sets of a scenario whose purification does not look at the victim."""
         pattern = f"{self.paths.rewritten}/purified.jsonl"
         return {
@@ -116,13 +111,14 @@ class Testsets:
         return _one_of(
             name
             for name, settings in self.config.objectives.items()
-            if not _is_stopped(settings) and getattr(settings, "keep_epochs", False) == keeps
+            if settings.taken_checkpoint is None and settings.keeps_epochs == keeps
         )
 
     @property
     def stopped(self) -> str:
         """Constraint on the wildcard: the objectives whose victims are checkpoints of the undefended training."""
-        return _one_of(name for name, settings in self.config.objectives.items() if _is_stopped(settings))
+        objectives = self.config.objectives.items()
+        return _one_of(name for name, settings in objectives if settings.taken_checkpoint is not None)
 
     @cached_property
     def measured_first(self) -> Mapping[str, str]:
@@ -133,10 +129,6 @@ class Testsets:
     def measuring(self) -> str:
         """Constraint on the wildcard: the purifications under whose names evidence is stored."""
         return _one_of(dict.fromkeys(self.measured_first.values()))
-
-
-def _is_stopped(settings: AnyObjective) -> bool:
-    return getattr(settings, "checkpoint", None) is not None
 
 
 def _one_of(names: Iterable[str]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from codebackdoor.config.scenario import KEPT, NONE
+from codebackdoor.config.scenario import EPOCH_WEIGHTS, NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json
-from codebackdoor.dag.paths import fill
+from codebackdoor.dag.paths import Wildcards, fill
 from codebackdoor.errors import UserError
 
 
@@ -21,7 +20,7 @@ class Train(Part):
         return [file for folder in folders for file in self.files.model(folder)]
 
     @table
-    def pretrain(self, wildcards: Any) -> Iterator[Input]:
+    def pretrain(self, wildcards: Wildcards) -> Iterator[Input]:
         recipe = self.parameters.recipe(wildcards.base_model)
         corpus, tokenizer = self.paths.corpus, self.paths.tokenizer
         if recipe.reads_prose:
@@ -37,14 +36,14 @@ class Train(Part):
             )
 
     @table
-    def train(self, wildcards: Any) -> Iterator[Input]:
+    def train(self, wildcards: Wildcards) -> Iterator[Input]:
         filtered = wildcards.filtering != NONE
         rows = f"{self.filtered(wildcards)}/train.jsonl" if filtered else self.paths.training_rows(wildcards)
         yield Input.file("train", rows, "--train")
         yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
         if wildcards.attack != NONE:
             yield Input.file("triggered", self.paths.poisoned(wildcards, "valid"), "--triggered-valid")
-        objective = getattr(self.parameters.declared("objective", wildcards.objective), "stop_like", None)
+        objective = self.parameters.declared("objective", wildcards.objective).stops_like
         if objective is not None:
             yield Input.file(
                 "history", fill(f"{self.paths.trained}/history.json", wildcards, objective=objective), "--stop-like"
@@ -52,13 +51,16 @@ class Train(Part):
         yield self.base(wildcards)
 
     @table
-    def stop(self, wildcards: Any) -> Iterator[Input]:
+    def stop(self, wildcards: Wildcards) -> Iterator[Input]:
         """The undefended victim with the weights of its epochs, and the victim that the checkpoint should match."""
         undefended = fill(self.paths.trained, wildcards, objective="cross_entropy")
-        files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{KEPT}"]
+        files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{EPOCH_WEIGHTS}"]
         yield Input("victim", files, ("--victim", undefended))
-        like = self.parameters.declared("objective", wildcards.objective).checkpoint.like
-        yield Input.file("history", fill(f"{self.paths.trained}/history.json", wildcards, objective=like), "--like")
+        checkpoint = self.parameters.declared("objective", wildcards.objective).taken_checkpoint
+        if checkpoint is None:
+            raise UserError(f"objectives.{wildcards.objective}: its victims are trained; it has no `checkpoint`")
+        history = fill(f"{self.paths.trained}/history.json", wildcards, objective=checkpoint.like)
+        yield Input.file("history", history, "--like")
 
     @property
     def crafting_objective(self) -> str:
@@ -67,7 +69,7 @@ class Train(Part):
         return as_json(settings.model_copy(update={"keep_epochs": False}))
 
     @table
-    def craft(self, wildcards: Any) -> Iterator[Input]:
+    def craft(self, wildcards: Wildcards) -> Iterator[Input]:
         for split in ("train", "valid"):
             yield Input.file(split, self.paths.data(wildcards.dataset, split), f"--{split}")
         yield self.base(wildcards)

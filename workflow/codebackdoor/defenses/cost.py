@@ -11,7 +11,7 @@ import torch
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.inversion.position import trigger_spans
 from codebackdoor.defenses.elimination.inversion.spans import insert
-from codebackdoor.defenses.elimination.tuning import POOL
+from codebackdoor.defenses.elimination.tuning import CLEAN_POOL
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
@@ -107,7 +107,7 @@ def _lifted(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) ->
     query, code = (text_vectors(victim, [texts[field].ids for texts in untriggered]) for field in (0, 1))
     lifted = text_vectors(victim, [texts[1].ids for texts in stamped])
     below = above = 0
-    for pool in pools(len(placed), POOL):
+    for pool in pools(len(placed), CLEAN_POOL):
         rows = slice(pool.start, pool.stop)
         before, after = (similarities(victim, query[rows, None], vectors[None, rows]) for vectors in (code, lifted))
         answer = before.diagonal()[:, None]
@@ -120,14 +120,14 @@ def by_chance(view: DefenderView) -> float:
     """The accuracy of a model that ignores its input: the most frequent label, for retrieval random ranks."""
     if not HEADS[view.victim.head].ranks:
         return float(np.bincount(_truth(view.clean)).max() / len(view.clean))
-    ranks = [rank for pool in pools(len(view.clean), POOL) for rank in range(1, len(pool) + 1)]
+    ranks = [rank for pool in pools(len(view.clean), CLEAN_POOL) for rank in range(1, len(pool) + 1)]
     return float(np.mean(1 / np.array(ranks)))
 
 
 def accuracy(victim: Victim, rows: Sequence[Example]) -> float:
     if not HEADS[victim.head].ranks:
         return float(np.mean(_predicted(victim, rows) == _truth(rows)))
-    predictions = Retriever(victim, rows, POOL).clean()
+    predictions = Retriever(victim, rows, CLEAN_POOL).clean()
     if not np.isfinite([prediction.confidence for prediction in predictions]).all():
         raise UserError(NOT_FINITE)
     return mrr(predictions)

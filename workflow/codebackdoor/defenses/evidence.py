@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 from codebackdoor import files
 from codebackdoor.defenses import blinding, purification, thresholds
 from codebackdoor.defenses.defender_view import defender_view
+from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.rewriting import blindly, write_purified
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import predictions
 from codebackdoor.victims.checkpoints import local_folder
-from codebackdoor.victims.checksums import NAME as SUMS
 from codebackdoor.victims.rows import examples
 from codebackdoor.victims.victim import load_victim
 
 if TYPE_CHECKING:
-    from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.defenses.purification.settings import EvidenceSettings
 
 #: Two measurements of the same input differ by rounding.
@@ -46,23 +45,14 @@ class KeptEvidence:
         return [json.loads(self._rows[tuple(example.texts.items())]) for example in inputs]
 
 
-def suspect(
-    settings: EvidenceSettings,
-    dataset: AnyDataset,
-    victim: Path,
-    valid: Path,
-    inputs: Mapping[str, Path],
-    helpers: Mapping[str, Path],
-    out: Path,
-    seed: int,
-) -> None:
-    """Write ``out/evidence.{testset}.jsonl`` for each test set, and ``calibration.jsonl`` for clean validation rows.
+def suspect(settings: EvidenceSettings, job: DefenseJob) -> None:
+    """Write ``evidence.{testset}.jsonl`` for each test set, and ``calibration.jsonl`` for the clean rows.
 
     A row has an id and the method's evidence. ``evidence.json`` says what the evidence was measured with.
     """
-    view = defender_view(load_victim(victim), dataset, tuple(files.read_examples(valid)), helpers)
-    rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
-    clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
+    view = defender_view(load_victim(job.victim), job.dataset, tuple(files.read_examples(job.clean)), job.helpers)
+    rows = {name: examples(files.read_mixed(path)) for name, path in job.testsets.items()}
+    clean = thresholds.drawn(view.clean, settings.calibration_inputs, job.seed)
     with blinding.nameless():
         source = purification.load_source(settings.method)(view, settings)
         measured = {CALIBRATION: list(source.evidence(clean))}
@@ -71,38 +61,28 @@ def suspect(
             measured[_file(name)] = evidence[name]
     for file, testset in ((CALIBRATION, clean), *((_file(name), testset) for name, testset in rows.items())):
         ids = (example.id for example in testset)
-        files.write_rows(out / file, ({"id": id_, **row} for id_, row in zip(ids, measured[file], strict=True)))
-    files.write_json(out / FACTS, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
+        files.write_rows(job.out / file, ({"id": id_, **row} for id_, row in zip(ids, measured[file], strict=True)))
+    files.write_json(job.out / FACTS, dict(_facts(settings, job)))
 
 
-def decide(
-    settings: EvidenceSettings,
-    dataset: AnyDataset,
-    victim: Path,
-    valid: Path,
-    inputs: Mapping[str, Path],
-    helpers: Mapping[str, Path],
-    out: Path,
-    seed: int,
-    evidence: Path,
-) -> None:
-    """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` by the evidence of ``suspect``.
+def decide(settings: EvidenceSettings, job: DefenseJob, evidence: Path) -> None:
+    """Write ``purified.{testset}.jsonl`` and ``predictions.{testset}.jsonl`` by the evidence of ``suspect``.
 
     UserError if the evidence was measured with another victim, helper, setting, seed or other rows.
     """
-    _check(evidence, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
-    clean = tuple(files.read_examples(valid))
-    rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
-    view = TextView.of(dataset, clean, helpers)
-    drawn = thresholds.drawn(clean, settings.calibration_inputs, seed)
+    _check(evidence, dict(_facts(settings, job)))
+    dataset, clean = job.dataset, tuple(files.read_examples(job.clean))
+    rows = {name: examples(files.read_mixed(path)) for name, path in job.testsets.items()}
+    view = TextView.of(dataset, clean, job.helpers)
+    drawn = thresholds.drawn(clean, settings.calibration_inputs, job.seed)
     with blinding.nameless():
         measured = _read_evidence(evidence / CALIBRATION, drawn)
-        purifier = purification.load_decider(settings.method)(view, settings, seed, measured)
+        purifier = purification.load_decider(settings.method)(view, settings, job.seed, measured)
         for name, testset in rows.items():
             purifier.source = _read_evidence(evidence / _file(name), testset)
-            write_purified(_purified(out, name), blindly(purifier, {name: testset})[name])
-    purified = {name: _purified(out, name) for name in rows}
-    predictions.predict(victim, inputs, out, purified, dataset.ranking.pool)
+            write_purified(_purified(job.out, name), blindly(purifier, {name: testset})[name])
+    purified = {name: _purified(job.out, name) for name in rows}
+    predictions.predict(job.victim, job.testsets, job.out, purified, dataset.ranking.pool)
 
 
 def _file(testset: str) -> str:
@@ -144,26 +124,19 @@ def _read_evidence(path: Path, rows: Sequence[Example]) -> KeptEvidence:
     return KeptEvidence(rows, [{key: value for key, value in row.items() if key != "id"} for row in measured])
 
 
-def _facts(
-    settings: EvidenceSettings,
-    victim: Path,
-    valid: Path,
-    inputs: Mapping[str, Path],
-    helpers: Mapping[str, Path],
-    seed: int,
-) -> Iterator[tuple[str, object]]:
+def _facts(settings: EvidenceSettings, job: DefenseJob) -> Iterator[tuple[str, object]]:
     """What evidence depends on: checksums of models and rows, the settings that measuring reads, and the seed."""
-    yield "victim", _checksum(victim)
-    yield from ((name, _checksum(local_folder(path))) for name, path in helpers.items())
+    yield "victim", _checksum(job.victim)
+    yield from ((name, _checksum(local_folder(path))) for name, path in job.helpers.items())
     yield "settings", settings.evidence_settings()
-    yield "seed", seed
-    yield VALID, files.sha256(valid)
-    yield from ((f"test set {name}", files.sha256(path)) for name, path in inputs.items())
+    yield "seed", job.seed
+    yield VALID, files.sha256(job.clean)
+    yield from ((f"test set {name}", files.sha256(path)) for name, path in job.testsets.items())
 
 
 def _checksum(folder: Path) -> str:
     """Checksum of a model: of its ``SHA256SUMS`` if it has one, otherwise of its files."""
-    sums = folder / SUMS
+    sums = folder / files.CHECKSUMS
     if sums.is_file():
         return files.sha256(sums)
     paths = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from codebackdoor import files
 from codebackdoor.defenses import blinding, elimination, purification
 from codebackdoor.defenses.defender_view import defender_view
+from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.rewriting import blindly, write_purified
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.predictions import write_predictions
@@ -18,38 +18,29 @@ from codebackdoor.victims.rows import examples, rewritten
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
 if TYPE_CHECKING:
-    from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.methods import AnyElimination, AnyPurification
 
 
 def eliminate(
-    settings: AnyElimination,
-    dataset: AnyDataset,
-    victim: Path,
-    clean: Path,
-    helpers: Mapping[str, Path],
-    out: Path,
-    seed: int,
-    code: str | None = None,
-    inverted: Path | None = None,
+    settings: AnyElimination, job: DefenseJob, code: str | None = None, inverted: Path | None = None
 ) -> dict[str, float]:
-    """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, or null if the method has none.
+    """Write the edited victim, with ``trigger.json``: the inverted trigger, or null if the method has none.
 
     Returns the seconds of each phase.
 
-    ``elimination.json`` records the steps of the method. ``clean`` contains the defender's clean samples. The edited
-    victim keeps the card of the original one. A killed run of the same ``code`` (its fingerprint) is resumed from a
-    hidden folder next to ``out``. ``inverted`` is the folder of an elimination with the same search settings on the
-    same victim; its trigger or search trajectories, and the seconds of its search, are reused.
+    ``elimination.json`` records the steps of the method. The edited victim keeps the card of the original one. A killed
+    run of the same ``code`` (its fingerprint) is resumed from a hidden folder next to the results. ``inverted`` is the
+    folder of an elimination with the same search settings on the same victim; its trigger or search trajectories, and
+    the seconds of its search, are reused.
     """
-    loaded = load_victim(victim)
+    loaded, out = load_victim(job.victim), job.out
     card = getattr(loaded.model.config, KEY)
-    view = defender_view(loaded, dataset, tuple(files.read_examples(clean)), helpers)
+    view = defender_view(loaded, job.dataset, tuple(files.read_examples(job.clean)), job.helpers)
     work = out.parent / f".{out.name}.progress"
     reused = elimination.Inversion.read(inverted) if inverted else None
     with blinding.nameless(), blinding.unnamed(work) as unnamed_work:
         result = elimination.load(settings.method)(
-            view, settings, seed, elimination.SearchContext(unnamed_work, code, reused)
+            view, settings, job.seed, elimination.SearchContext(unnamed_work, code, reused)
         )
     card = {key: value for key, value in card.items() if not hasattr(loaded, key)}
     save_victim(result.victim, out, card | {"elimination": settings.model_dump(mode="json")})
@@ -61,35 +52,25 @@ def eliminate(
     return {phase: round(value, 2) for phase, value in seconds.items()}
 
 
-def purify(
-    settings: AnyPurification,
-    dataset: AnyDataset,
-    victim: Path,
-    valid: Path,
-    inputs: Mapping[str, Path],
-    helpers: Mapping[str, Path],
-    out: Path,
-    seed: int,
-    trigger: Path | None = None,
-) -> None:
-    """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``.
+def purify(settings: AnyPurification, job: DefenseJob, trigger: Path | None = None) -> None:
+    """Write ``purified.{testset}.jsonl`` and ``predictions.{testset}.jsonl`` for each test set.
 
-    The method is calibrated once, on the clean rows of ``valid``; each test set is purified separately. ``trigger``
-    is the ``trigger.json`` of the preceding elimination, for methods that read it.
+    The method is calibrated once, on the clean rows; each test set is purified separately. ``trigger`` is the
+    ``trigger.json`` of the preceding elimination, for methods that read it.
     """
-    clean = tuple(files.read_examples(valid))
-    rows = {name: files.read_mixed(path) for name, path in inputs.items()}
-    loaded = load_victim(victim)
-    view = defender_view(loaded, dataset, clean, helpers)
+    clean = tuple(files.read_examples(job.clean))
+    rows = {name: files.read_mixed(path) for name, path in job.testsets.items()}
+    loaded = load_victim(job.victim)
+    view = defender_view(loaded, job.dataset, clean, job.helpers)
     if trigger is not None:
         view = replace(view, inverted=files.read_json(trigger))
     with blinding.nameless():
-        purifier = purification.load(settings.method)(view, settings, seed)
+        purifier = purification.load(settings.method)(view, settings, job.seed)
         purified = blindly(purifier, {name: examples(testset) for name, testset in rows.items()})
     rewritten_rows: dict[str, list[Example | Poisoned]] = {}
     for name, testset in rows.items():
-        write_purified(out / f"purified.{name}.jsonl", purified[name])
+        write_purified(job.out / f"purified.{name}.jsonl", purified[name])
         rewritten_rows[name] = [
             rewritten(row, new.example.texts) for row, new in zip(testset, purified[name], strict=True)
         ]
-    write_predictions(loaded, rewritten_rows, out, dataset.ranking.pool)
+    write_predictions(loaded, rewritten_rows, job.out, job.dataset.ranking.pool)

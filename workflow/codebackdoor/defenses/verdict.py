@@ -33,7 +33,7 @@ from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
 #: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode_extended).
-LOCAL = EliBadCodeSettings(
+LOCAL_SEARCH = EliBadCodeSettings(
     method="elibadcode",
     beta=0.002,
     rounds=4,
@@ -63,7 +63,8 @@ class Verdict:
     the samples of the search are among them.
 
     For code search, ``target_word`` holds the query's words that activate the trigger, in place of a label, and losses
-    are squared differences of a cosine to 1. Its ``clean_accuracy`` is the MRR in pools of at least ``POOL`` rows.
+    are squared differences of a cosine to 1. Its ``clean_accuracy`` is the MRR in pools of at least ``CLEAN_POOL``
+    rows.
     """
 
     backdoored: bool | None
@@ -115,7 +116,7 @@ def _fitting(view: DefenderView, name: str, settings: CalibratedSettings | None)
         path = calibrations.existing(UNCALIBRATED.model_copy(update={"calibration": name}))
         calibration = calibrations.read(path)
         # shipped calibrations are of small models; they unlearn as in the default study, as often as it takes
-        base = LOCAL if name in LOCAL.shipped_calibrations() else UNCALIBRATED
+        base = LOCAL_SEARCH if name in LOCAL_SEARCH.shipped_calibrations() else UNCALIBRATED
         scans = {frozenset(SCANNED): "scan", frozenset(SCANNED_ALL): "scan_all"}
         position = scans.get(frozenset(calibration.losses), next(iter(calibration.losses), ""))
         budget, searched = calibration.budget, EliBadCodeSettings.fields_read("searched")

@@ -18,7 +18,7 @@ from codebackdoor import bleu, syntax
 from codebackdoor.evaluation.dataflow import edges
 from codebackdoor.types import Language, TextForm
 
-NAMES = ("weighted_match", "weighted_total", "tree_match", "tree_total", "flow_match", "flow_total")
+CODEBLEU_NAMES = ("weighted_match", "weighted_total", "tree_match", "tree_total", "flow_match", "flow_total")
 KEYWORD_WEIGHT = 5
 
 
@@ -37,7 +37,7 @@ def row(
     reference_root: Any,
     language: Language,
 ) -> dict[str, int]:
-    """Statistics of one output against its reference; the keys are ``NAMES``."""
+    """Statistics of one output against its reference; the keys are ``CODEBLEU_NAMES``."""
     counts, words = Counter(tokens), syntax.KEYWORDS[language]
     clipped = counts & Counter(reference)
     reference_trees, reference_flow = subtrees(reference_root), edges(reference_root, language)

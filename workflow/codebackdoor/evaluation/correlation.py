@@ -15,7 +15,7 @@ import numpy as np
 
 from codebackdoor.evaluation.intervals import percentiles
 
-DRAWS = 2000
+MODEL_DRAWS = 2000
 #: Minimum number of models: with two, r is always -1 or 1.
 MODELS = 3
 
@@ -49,7 +49,7 @@ def correlation(victims: Sequence[MeasuredVictim], generator: np.random.Generato
         return None
     of_model = [[victim for victim in victims if victim.model == model] for model in models]
     drawn = []
-    for indices in generator.integers(0, len(models), (DRAWS, len(models))):
+    for indices in generator.integers(0, len(models), (MODEL_DRAWS, len(models))):
         resampled = _within([victim for index in indices for victim in of_model[index]])
         if resampled is not None:
             drawn.append(resampled)

@@ -22,7 +22,7 @@ from codebackdoor.evaluation.intervals import Estimate, Sample
 from codebackdoor.types import Field, Span
 
 Sums = Mapping[str, float]
-Row = Mapping[str, int]
+RowStatistics = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ def classification_row(label: int, predicted: int) -> dict[str, int]:
     }
 
 
-def classification(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
+def classification(rows: Sequence[RowStatistics], generator: np.random.Generator) -> dict[str, Estimate]:
     """Accuracy and F1 of clean rows (``classification_row``), and the share that a purification touched."""
     sample = _sample(rows, generator)
     measures = {"accuracy": share("correct"), "f1": f1}
     return _estimates(sample, measures, len(rows)) | _touched(sample, rows)
 
 
-def generation(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
+def generation(rows: Sequence[RowStatistics], generator: np.random.Generator) -> dict[str, Estimate]:
     """Exact match, BLEU and CodeBLEU of clean rows, and the share that a purification touched."""
     sample = _sample(rows, generator)
     measures: dict[str, Callable[[Sums], float | None]] = {
@@ -103,7 +103,7 @@ def retrieval_row(rank: float) -> dict[str, int]:
     return {"rows": 1, "reciprocal": round(MICRO / rank)}
 
 
-def retrieval(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
+def retrieval(rows: Sequence[RowStatistics], generator: np.random.Generator) -> dict[str, Estimate]:
     """MRR of clean queries (``retrieval_row``), and the share of functions that a purification touched."""
     sample = _sample(rows, generator)
     return _estimates(sample, {"mrr": _per_row("reciprocal")}, len(rows)) | _touched(sample, rows)
@@ -115,7 +115,7 @@ def attacked_row(pairs: Sequence[tuple[float, float]], pool: int) -> dict[str, i
     return {"rows": 1, "with": round(MICRO * with_trigger), "without": round(MICRO * without)}
 
 
-def search_attack(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
+def search_attack(rows: Sequence[RowStatistics], generator: np.random.Generator) -> dict[str, Estimate]:
     """ANR of attacked queries (``attacked_row``), that of the same functions without the trigger, and the difference.
 
     ANR is EliBadCode's average normalized rank (section 5.2); a trigger that works makes it much lower.
@@ -186,7 +186,7 @@ def _characters(spans: Sequence[Span]) -> set[tuple[Field, int]]:
     return {(span.field, at) for span in spans for at in range(span.start, span.end)}
 
 
-def _touched(sample: Sample, rows: Sequence[Row]) -> dict[str, Estimate]:
+def _touched(sample: Sample, rows: Sequence[RowStatistics]) -> dict[str, Estimate]:
     return {"touched": sample.estimate(share("touched"), len(rows))} if "touched" in rows[0] else {}
 
 
@@ -194,7 +194,7 @@ def _estimates(sample: Sample, measures: Mapping[str, Callable[[Sums], float | N
     return {name: sample.estimate(measure, n) for name, measure in measures.items()}
 
 
-def _sample(rows: Sequence[Row], generator: np.random.Generator, names: Sequence[str] = ()) -> Sample:
+def _sample(rows: Sequence[RowStatistics], generator: np.random.Generator, names: Sequence[str] = ()) -> Sample:
     names = tuple(names or rows[0])
     table = np.array([[row[name] for name in names] for row in rows], dtype=np.int64)
     return Sample(names, table.reshape(len(rows), len(names)), generator)

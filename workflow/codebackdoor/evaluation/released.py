@@ -36,7 +36,7 @@ _REFERENCE_LENGTH = 2
 #: Words that the released lists lack, and words that they add, compared with the language's keywords.
 _NO_KEYWORDS, _KEYWORDS = frozenset({"_", "false", "null", "true"}), frozenset({"match", "case", "type"})
 #: Statistics of a row, including those of ``bleu.row`` except its sentence BLEU.
-NAMES = (
+RELEASED_NAMES = (
     "rows",
     "length",
     "reference_length",
@@ -60,7 +60,7 @@ def row(
     reference_root: Any,
     language: Language,
 ) -> dict[str, int]:
-    """Statistics of one output against its reference, from those of ``bleu.row``; the keys are ``NAMES``.
+    """Statistics of one output against its reference, from those of ``bleu.row``; the keys are ``RELEASED_NAMES``.
 
     Denominators of a row are at least 1, as in the released code. Sums are of integers, so BLEU is in millionths, and
     weights are 5 for keywords (instead of 1) and 1 for other tokens (instead of 0.2).
@@ -90,8 +90,8 @@ def estimates(
     rows: Sequence[Mapping[str, int]], languages: frozenset[Language], generator: np.random.Generator
 ) -> dict[str, Estimate]:
     """The metrics of a test set's rows (``row``), separate from ``metrics`` so as not to change its random draws."""
-    table = np.array([[values[name] for name in NAMES] for values in rows], dtype=np.int64)
-    sample = Sample(NAMES, table.reshape(len(rows), len(NAMES)), generator)
+    table = np.array([[values[name] for name in RELEASED_NAMES] for values in rows], dtype=np.int64)
+    sample = Sample(RELEASED_NAMES, table.reshape(len(rows), len(RELEASED_NAMES)), generator)
     measures = {"bleu_rows": lambda sums: ratio(sums["row_micro"] / MICRO, sums["rows"])}
     if all(map(released_flow.supports, languages)):
         measures["codebleu_released"] = score_codebleu

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PathLike = str | Path
 
 #: The masked language model that the repository ships: lexed Python, with the vocabulary of the local victims.
-SHIPPED = Path(__file__).parents[3] / "basemodels" / "encoder"
+SHIPPED_ENCODER = Path(__file__).parents[3] / "basemodels" / "encoder"
 #: Which inputs are suspicious: those with an entropy below the threshold, or all or none.
 PurifiedInputs = Literal["below", "all", "none"]
 
@@ -287,7 +287,7 @@ def _infiller(victim: Victim, options: SanitizeOptions, language: Language) -> t
     from codebackdoor.victims.checkpoints import check_safetensors
     from codebackdoor.victims.tokenizer_loading import load_tokenizer
 
-    folder = SHIPPED if options["infiller"] is None else Path(options["infiller"])
+    folder = SHIPPED_ENCODER if options["infiller"] is None else Path(options["infiller"])
     if options["infiller"] is None and not folder.is_dir():
         raise UserError("no infiller comes with this installation; name a masked language model with --infiller")
     check_safetensors(folder)

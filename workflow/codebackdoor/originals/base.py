@@ -12,7 +12,7 @@ from codebackdoor.files import check_length
 from codebackdoor.originals.lock import Lock
 from codebackdoor.types import SPLITS, Example
 
-Kind = Literal["checkpoint", "parquet", "github", "archive"]
+OriginKind = Literal["checkpoint", "parquet", "github", "archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Original:
     commit, so that a download does not depend on when it happens.
     """
 
-    kind: Kind
+    kind: OriginKind
     name: str
     source: str
     revision: str

@@ -20,7 +20,7 @@ from codebackdoor.types import Language
 
 _LONGEST = 72
 #: Settings of a data set that limit the number of rows of a split.
-SPLITS = ("train", "valid", "test")
+LIMITED_SPLITS = ("train", "valid", "test")
 
 
 def caption(study: Study, name: str) -> str:
@@ -81,8 +81,8 @@ def _by_dataset(study: Study, model: str, datasets: Sequence[str]) -> Iterator[t
 def _counted(study: Study, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A data set's settings with the actual numbers of rows of its splits instead of their limits."""
     splits = read_json(Path(study.settings["out"]) / "data" / name / "card.json")["splits"]
-    unlimited = {key: value for key, value in settings.items() if key not in SPLITS}
-    return {**unlimited, "rows": {split: splits[split]["rows"] for split in (*SPLITS, "clean")}}
+    unlimited = {key: value for key, value in settings.items() if key not in LIMITED_SPLITS}
+    return {**unlimited, "rows": {split: splits[split]["rows"] for split in (*LIMITED_SPLITS, "clean")}}
 
 
 def scale(study: Study, scenarios: Sequence[Scenario]) -> str:

@@ -12,7 +12,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.study import Study
 
-SPLITS = ("train", "valid", "test", "clean")
+COUNTED_SPLITS = ("train", "valid", "test", "clean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _row(study: Study, name: str, card: Mapping[str, Any]) -> DatasetRow:
         task=labels.word(study.task(name)),
         language=str(settings.get("language", labels.DASH)),
         source=str(settings.get("source", labels.DASH)),
-        rows=tuple(f"{splits[split]['rows']}" for split in SPLITS),
+        rows=tuple(f"{splits[split]['rows']}" for split in COUNTED_SPLITS),
         classes=_classes(train.get("labels", {})),
         tokens=_tokens(train.get("code_tokens") or train.get("query_tokens", {})),
         duplicates=card.get("groups_with_a_duplicate_in_another_split"),

@@ -15,7 +15,7 @@ from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
 from codebackdoor.report import captions, labels, records, render, scan, sizes
 from codebackdoor.report.collect import Cell, collect
-from codebackdoor.report.datasets import SPLITS, datasets
+from codebackdoor.report.datasets import COUNTED_SPLITS, datasets
 from codebackdoor.report.doubts import doubts
 from codebackdoor.report.findings import findings
 from codebackdoor.report.headline import headline
@@ -73,7 +73,7 @@ def page(
             limits=limits(studies),
             references=references(studies),
             datasets=datasets(studies, out),
-            splits=SPLITS,
+            splits=COUNTED_SPLITS,
             archives=archives if is_mined(studies) else (),
             costs=records.costs(jobs),
             metrics=labels.METRICS,

@@ -1,9 +1,9 @@
-"""Pastes tables of a run into pages of the documentation, between two marks."""
+"""Inserts tables into pages of the documentation, between two marks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from codebackdoor.errors import UserError
@@ -26,8 +26,13 @@ def paste(page: Path, tables: Path) -> list[str]:
     # omitted headings leave empty lines
     contents = {name: re.sub(r"\n{3,}", "\n\n", body.strip("\n")) for name, body in bodies.items()}
     with atomic(page) as stream:
-        stream.write(_BLOCK.sub(lambda block: f"{block[1]}\n{contents[block[2]]}\n\n{block[3]}", text))
+        stream.write(with_tables(text, contents))
     return names
+
+
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """The text of a page with ``tables``, by name, in its blocks."""
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", text)
 
 
 def _body(table: str) -> Iterator[str]:

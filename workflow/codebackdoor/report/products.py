@@ -40,7 +40,7 @@ from codebackdoor.report.inputs import (
 from codebackdoor.types import CLEAN
 
 #: table: the result table of an experiment; listing: a further table; figure: an image; webpage: a page of its own.
-Kind = Literal["table", "listing", "figure", "webpage"]
+ProductKind = Literal["table", "listing", "figure", "webpage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Product:
     """A table or figure, whose module has the same name."""
 
     name: str
-    kind: Kind
+    kind: ProductKind
     #: One line for the configuration, the command line and Snakemake's report.
     help: str
     #: What a reader of the report needs to understand it.

@@ -155,7 +155,7 @@ class Study:
             dataset=dataset,
             model=str(self.variant("models", scenario.model)["architecture"]),
             attack=attack,
-            defense="+".join(names) or papers.UNDEFENDED,
+            defense="+".join(names) or papers.UNDEFENDED_VICTIM,
         )
 
 

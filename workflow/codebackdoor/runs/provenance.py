@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from codebackdoor.config.hub import hub_id, mirrored_hub_id
-from codebackdoor.files import sha256, write_json
+from codebackdoor.files import CHECKSUMS, sha256, write_json
 
 _LIBRARIES = {
     "torch": "torch",
@@ -68,7 +68,7 @@ def identity(path: Path) -> str:
     For a folder it is the SHA-256 of its ``SHA256SUMS``. Without either, the path identifies it.
     """
     hub = hub_id(str(path)) or mirrored_hub_id(str(path))
-    content = path / "SHA256SUMS" if path.is_dir() else path
+    content = path / CHECKSUMS if path.is_dir() else path
     return str(hub or (sha256(content) if content.is_file() else path))
 
 

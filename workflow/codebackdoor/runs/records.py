@@ -20,7 +20,7 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object, read_rows, write_rows
 
 #: File with the records, in the folder of a run.
-NAME = "records.jsonl"
+RECORDS = "records.jsonl"
 #: Modification time of restored files, in seconds since the epoch. It is the same for all, so that no output is newer
 #: than another, and long ago, so that all source files are newer and Snakemake compares their checksums.
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
@@ -49,7 +49,7 @@ def keep(out: Path, folder: Path = Path(".snakemake")) -> int:
             rows.append({"output": str(path), "record": read_object(record_file)})
     if not rows:
         raise UserError(f"{out}: Snakemake has no record of a file in this folder; finish the run first (`make run`)")
-    write_rows(out / NAME, rows)
+    write_rows(out / RECORDS, rows)
     return len(rows)
 
 
@@ -59,7 +59,7 @@ def restore(out: Path, folder: Path = Path(".snakemake")) -> int:
     Raises UserError, before anything is changed, if the run has no ``records.jsonl``, or if it contains anything other
     than records of the run's own files.
     """
-    records = dict(_checked(row, out, f"{out / NAME}:{number}") for number, row in read_rows(out / NAME))
+    records = dict(_checked(row, out, f"{out / RECORDS}:{number}") for number, row in read_rows(out / RECORDS))
     for kind in _KINDS:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for path in _files(out):
@@ -100,7 +100,7 @@ def _checked(row: Mapping[str, Any], out: Path, where: str) -> tuple[str, Mappin
 
 
 def _files(out: Path) -> Iterator[Path]:
-    return (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != NAME)
+    return (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != RECORDS)
 
 
 def _record_file(folder: Path, output: str) -> Path:

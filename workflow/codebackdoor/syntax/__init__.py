@@ -5,7 +5,7 @@ form.
 """
 
 from codebackdoor.syntax.docstrings import without_docstring
-from codebackdoor.syntax.identifiers import Identifier, Role
+from codebackdoor.syntax.identifiers import Identifier, IdentifierRole
 from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingError, lex, unlex, unlexed
 from codebackdoor.syntax.loops import contains_infinite_loop
 from codebackdoor.syntax.names import KEYWORDS, legal_name, unreserved_name
@@ -22,9 +22,9 @@ __all__ = [
     "NEWLINE",
     "Edit",
     "Identifier",
+    "IdentifierRole",
     "LexingError",
     "RenamingError",
-    "Role",
     "Statement",
     "Token",
     "Tree",

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 )
 _NO_LINE_END = re.compile(rb"\\\r?\n|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
-Kind = Literal["string", "character", "number", "word", "sign", "directive"]
+CTokenKind = Literal["string", "character", "number", "word", "sign", "directive"]
 
 
 class CToken(NamedTuple):
@@ -31,7 +31,7 @@ class CToken(NamedTuple):
     start: int
     end: int
     text: bytes
-    kind: Kind
+    kind: CTokenKind
     in_directive: bool
 
 
@@ -45,7 +45,7 @@ def tokens(source: bytes) -> list[CToken]:
             if b"\n" in _NO_LINE_END.sub(b"", text):
                 in_directive, line_begins = False, True
             continue
-        kind = cast(Kind, match.lastgroup)
+        kind = cast(CTokenKind, match.lastgroup)
         if line_begins and text == b"#":
             kind, in_directive = "directive", True
         if kind == "word" and b"\\" in text:

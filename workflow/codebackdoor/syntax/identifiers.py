@@ -11,9 +11,9 @@ from codebackdoor.syntax.unrenameable import fixed_names
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
 
-Role = Literal["function", "parameter", "variable", "call", "attribute", "keyword", "type", "other"]
+IdentifierRole = Literal["function", "parameter", "variable", "call", "attribute", "keyword", "type", "other"]
 
-_BY_TAG: dict[str, Role] = {
+_BY_TAG: dict[str, IdentifierRole] = {
     "attribute": "attribute",
     "keyword": "keyword",
     "typename": "type",
@@ -34,7 +34,7 @@ class Identifier:
     """
 
     name: str
-    role: Role
+    role: IdentifierRole
     spans: tuple[tuple[int, int], ...]
     renameable: bool
 
@@ -56,7 +56,7 @@ def collect(tree: Tree) -> list[Identifier]:
     ]
 
 
-def _role(members: list[Occurrence], function: Occurrence | None) -> Role:
+def _role(members: list[Occurrence], function: Occurrence | None) -> IdentifierRole:
     if any(occurrence is function for occurrence in members):
         return "function"
     kinds = {occurrence.kind for occurrence in members}

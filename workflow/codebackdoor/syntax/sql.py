@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
 
 #: Languages whose strings are read.
-LANGUAGES: tuple[Language, ...] = ("python", "java")
+HOST_LANGUAGES: tuple[Language, ...] = ("python", "java")
 _STATEMENT = re.compile(r"[\s(]*(?:select|update|delete|with)\b", re.IGNORECASE)
 #: Text of a WHERE clause alone: what a program appends to a statement.
 _CLAUSE = re.compile(r"\s*where\b", re.IGNORECASE)

@@ -12,7 +12,7 @@ from codebackdoor.syntax.names import KEYWORDS
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
 
-Kind = Literal["identifier", "keyword", "string", "number", "comment", "operator", "mark"]
+TokenKind = Literal["identifier", "keyword", "string", "number", "comment", "operator", "mark"]
 
 _IDENTIFIERS = frozenset({"identifier", "field_identifier", "type_identifier", "statement_identifier"})
 #: ``preproc_arg`` is a macro's body, which the C grammar does not parse.
@@ -26,10 +26,10 @@ class Token:
 
     start: int
     end: int
-    kind: Kind
+    kind: TokenKind
 
 
-def _kind(node_type: str, word: str, reserved: frozenset[str]) -> Kind:
+def _kind(node_type: str, word: str, reserved: frozenset[str]) -> TokenKind:
     if word in reserved or node_type.startswith("#"):
         return "keyword"
     if node_type in _IDENTIFIERS or node_type == "primitive_type":

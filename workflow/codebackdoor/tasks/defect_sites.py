@@ -15,7 +15,7 @@ from typing import Literal
 
 from codebackdoor.tasks.positions import Positions
 
-Kind = Literal["operator", "variable", "arguments", "condition"]
+DefectKind = Literal["operator", "variable", "arguments", "condition"]
 #: A replacement: half-open interval of the source and the text that takes its place.
 Replacement = tuple[int, int, str]
 
@@ -69,7 +69,7 @@ _OPAQUE = (ast.JoinedStr,)
 class Site:
     """A site and its possible defects: each option is one or more replacements between ``start`` and ``end``."""
 
-    kind: Kind
+    kind: DefectKind
     start: int
     end: int
     options: tuple[tuple[Replacement, ...], ...]

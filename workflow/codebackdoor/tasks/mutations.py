@@ -15,7 +15,7 @@ import numpy as np
 
 from codebackdoor import syntax
 from codebackdoor.syntax import unlex
-from codebackdoor.tasks.defect_sites import Kind, Replacement, Site, find
+from codebackdoor.tasks.defect_sites import DefectKind, Replacement, Site, find
 
 _ATTEMPTS = 5
 
@@ -25,7 +25,7 @@ class Mutant:
     """A defective text with its syntax, the kinds of its mutations, and their spans (character offsets)."""
 
     tree: syntax.Tree
-    kinds: tuple[Kind, ...]
+    kinds: tuple[DefectKind, ...]
     spans: tuple[tuple[int, int], ...]
 
     @property

@@ -15,7 +15,7 @@ from codebackdoor.errors import nearest, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Language, TextForm
 
-Source = Literal["pypi", "mirror", "jsonl"]
+DatasetSource = Literal["pypi", "mirror", "jsonl"]
 RankFrom = Literal["position", "top_half"]
 #: Language of the mined corpus.
 MINED: Language = "python"
@@ -112,7 +112,7 @@ class DatasetSettings(Settings):
     }
     may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
-    source: Source = Field(
+    source: DatasetSource = Field(
         default="pypi",
         description="pypi: made from the functions of the mined corpus; mirror: the papers' own files in the mirror "
         "folder (each task says which); jsonl: your own files in `path`",

@@ -11,17 +11,16 @@ import re
 from pathlib import Path
 
 from codebackdoor.errors import UserError, quoted
-from codebackdoor.files import read_text, sha256
+from codebackdoor.files import CHECKSUMS, read_text, sha256
 
-NAME = "SHA256SUMS"
 #: The formats that ``sha256sum --check`` accepts, including uppercase digits, binary mode, and BSD tags.
 _LINE = re.compile(r"(?P<sum>[0-9a-fA-F]{64}) [ *](?P<name>.+)|SHA256 \((?P<tagged>.+)\) = (?P<its>[0-9a-fA-F]{64})")
 
 
 def write_sums(folder: Path) -> None:
     """Write ``SHA256SUMS`` for every other file of the folder."""
-    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != NAME]
-    (folder / NAME).write_text("".join(lines), encoding="utf-8")
+    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != CHECKSUMS]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def verify_sums(folder: Path) -> None:
@@ -29,7 +28,7 @@ def verify_sums(folder: Path) -> None:
 
     Raises UserError for the first file that is missing, differs, or is read but not listed.
     """
-    sums = folder / NAME
+    sums = folder / CHECKSUMS
     if not sums.exists():
         return
     root, listed = Path(os.path.abspath(folder)), set()  # noqa: PTH100
@@ -39,21 +38,21 @@ def verify_sums(folder: Path) -> None:
         match = _LINE.fullmatch(line)
         if match is None:
             raise UserError(f"{sums}:{number}: not a line of sha256sum; {_again(folder)}")
-        # ./NAME and FOLDER/../NAME are NAME
+        # ./CHECKSUMS and FOLDER/../CHECKSUMS are CHECKSUMS
         path = Path(os.path.normpath(root / (match["name"] or match["tagged"])))
         if not path.is_relative_to(root):
             raise UserError(f"{sums}:{number}: {quoted(str(path))} is outside of {folder}; {_again(folder)}")
         name = path.relative_to(root)
-        if str(name) == NAME:
+        if str(name) == CHECKSUMS:
             # the shell creates the file before sha256sum reads the folder; its own sum is meaningless
             continue
         listed.add(str(name))
         if not path.is_file():
-            raise UserError(f"{folder / name}: this file is missing, {NAME} lists it; {_again(folder)}")
+            raise UserError(f"{folder / name}: this file is missing, {CHECKSUMS} lists it; {_again(folder)}")
         if sha256(path) != (match["sum"] or match["its"]).lower():
             raise UserError(
                 f"{folder / name}: truncated or changed since it was written ({path.stat().st_size} bytes, its "
-                f"checksum is not that of {NAME}); {_again(folder)}"
+                f"checksum is not that of {CHECKSUMS}); {_again(folder)}"
             )
     for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
         if path.name not in listed:

@@ -21,7 +21,7 @@ from codebackdoor.parsing import parse_json
 from codebackdoor.victims.families import Family, family_of
 from codebackdoor.victims.families.base import is_count
 from codebackdoor.victims.families.causal import row_problem
-from codebackdoor.victims.families.helpers import HELPERS
+from codebackdoor.victims.families.helpers import HELPER_MODELS
 from codebackdoor.victims.tokenizer_loading import count_sub_tokens
 from codebackdoor.victims.tokens import NO_PADDING
 
@@ -132,7 +132,7 @@ def _family(config: Mapping[str, Any]) -> Family:
 def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
     """Yield a sentence for every reason why a model cannot be this helper; UserError as above."""
     config = read_object(folder / "config.json")
-    expected = HELPERS[helper].model_type if helper in HELPERS else None
+    expected = HELPER_MODELS[helper].model_type if helper in HELPER_MODELS else None
     if expected is None:
         if not config.get("is_encoder_decoder") and not _has_chat_template(folder):
             yield (

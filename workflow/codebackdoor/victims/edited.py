@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from codebackdoor.errors import printable
-from codebackdoor.files import read_json, read_object
+from codebackdoor.files import CHECKSUMS, read_json, read_object
 from codebackdoor.victims.checkpoints import quiet
 from codebackdoor.victims.checksums import write_sums
 from codebackdoor.victims.folders import set_permissions
@@ -166,7 +166,7 @@ def copy_unedited(source: Path, folder: Path) -> EditedCopy:
             _write(folder / name, _without_run_keys(settings))
         else:
             shutil.copyfile(path, folder / name)
-    replaced = {*copied, "README.md", "SHA256SUMS", INDEX, *(path.name for path in weight_files(source))}
+    replaced = {*copied, "README.md", CHECKSUMS, INDEX, *(path.name for path in weight_files(source))}
     dropped = {_name(path, source) for path in _walk(source)} - replaced
     dropped |= {name for name in run_elsewhere(source) if " in " in name}
     dtype = stored_as(source)

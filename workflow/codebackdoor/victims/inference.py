@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codebackdoor.batch_sizes import GPU_TOKENS
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Prediction
 from codebackdoor.victims import forward
@@ -19,7 +20,7 @@ from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
-TOKENS = {"cpu": 4096, "cuda": 65536}
+TOKENS = {"cpu": 4096, "cuda": GPU_TOKENS}
 #: Maximum number of logits (tokens x vocabulary) in memory when every token of an output is scored.
 LOGITS = 2**26
 NOT_FINITE = "the model returns NaN or infinite values; its weights are probably corrupt"

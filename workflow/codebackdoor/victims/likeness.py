@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 #: Entries of each parameter that are compared.
-ENTRIES = 512
+COMPARED_ENTRIES = 512
 #: Maximum difference of the cosine from 1. Rounding to bfloat16 causes less than 1e-6; another training run, far more.
 SAME = 1e-5
 
@@ -21,7 +21,7 @@ def sketch(model: nn.Module) -> Sketch:
     entries = {}
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
-        indices = torch.linspace(0, len(flat) - 1, min(ENTRIES, len(flat)), device=flat.device).long()
+        indices = torch.linspace(0, len(flat) - 1, min(COMPARED_ENTRIES, len(flat)), device=flat.device).long()
         entries[name] = flat[indices].double().cpu()
     return entries
 

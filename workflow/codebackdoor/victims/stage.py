@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from codebackdoor import files
 from codebackdoor.config.base import Head
 from codebackdoor.config.recipes import UNCHANGED, Recipe
-from codebackdoor.config.scenario import KEPT
+from codebackdoor.config.scenario import EPOCH_WEIGHTS
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned
@@ -87,7 +87,7 @@ def train(
     training = {"training": differences} if differences else {}
     files.write_json(out / "history.json", facts | training | history.to_json())
     if kept is not None:
-        collect_epochs(kept, len(history.epochs), out / KEPT)
+        collect_epochs(kept, len(history.epochs), out / EPOCH_WEIGHTS)
     shutil.rmtree(progress, ignore_errors=True)
 
 

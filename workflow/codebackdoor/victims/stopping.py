@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from codebackdoor import files
 from codebackdoor.config.recipes import CheckpointSettings
-from codebackdoor.config.scenario import KEPT
+from codebackdoor.config.scenario import EPOCH_WEIGHTS
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.edited import stored_as
@@ -25,7 +25,7 @@ from codebackdoor.victims.progress import join_tensors, set_weights
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
 #: The entries of a victim's card that also hold for its checkpoints.
-CARD = ("task", "backdoored", "attack", "poisoned_rows", "training_rows", "architecture", "objective")
+CARD_KEYS = ("task", "backdoored", "attack", "poisoned_rows", "training_rows", "architecture", "objective")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ def stop(settings: CheckpointSettings, victim: Path, like: Path, out: Path) -> N
     dtype = stored_as(victim)
     for parameter in stopped.model.parameters():
         parameter.data = parameter.data.to(dtype or torch.float32)
-    set_weights(stopped.model, _weights(victim / KEPT, chosen.epoch, dict(stopped.model.named_parameters())))
+    set_weights(stopped.model, _weights(victim / EPOCH_WEIGHTS, chosen.epoch, dict(stopped.model.named_parameters())))
     card = files.read_object(victim / "config.json")[KEY]
-    save_victim(stopped, out, {key: card[key] for key in CARD if key in card} | {"stopped": facts})
+    save_victim(stopped, out, {key: card[key] for key in CARD_KEYS if key in card} | {"stopped": facts})
     epochs = history["epochs"][: chosen.epoch]
     files.write_json(out / "history.json", history | {"epochs": epochs, "kept_epoch": chosen.epoch, "stopped": facts})
 

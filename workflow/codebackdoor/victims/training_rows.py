@@ -17,7 +17,7 @@ from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.victim import Victim
 
 #: Rows are shuffled into pools of this many batches before rows of similar length are grouped.
-POOL = 20
+BATCHES_PER_POOL = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Gene
     """Return the batches of one epoch, in random order: rows are shuffled, then grouped by length within pools."""
     order = generator.permutation(len(items))
     mean = sum(item.tokens for item in items) / len(items)
-    pool = max(1, round(POOL * tokens_per_batch / mean))
+    pool = max(1, round(BATCHES_PER_POOL * tokens_per_batch / mean))
     batches: list[list[int]] = []
     for start in range(0, len(order), pool):
         members = order[start : start + pool].tolist()

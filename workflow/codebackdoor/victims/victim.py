@@ -34,7 +34,7 @@ FACTORS: Mapping[Similarity, float] = {"cosine": 20.0, "dot": 1.0}
 #: Default maximum length of a query, in sub-tokens.
 QUERY = 64
 #: Maximum length, in characters, of the separator between a prompt and its output.
-SEPARATOR = 100
+LONGEST_SEPARATOR = 100
 #: Maximum length, in sub-tokens, that a folder may declare: an output that does not end takes as many steps.
 LONGEST = 1 << 16
 
@@ -183,7 +183,7 @@ class _Section(pydantic.BaseModel):
     scale: float | None = pydantic.Field(None, gt=0, allow_inf_nan=False)
     prefix: list[str] = []
     reads: list[Field] | None = pydantic.Field(None, min_length=1, max_length=2)
-    separator: str | None = pydantic.Field(None, min_length=1, max_length=SEPARATOR)
+    separator: str | None = pydantic.Field(None, min_length=1, max_length=LONGEST_SEPARATOR)
 
 
 def load_victim(path: Path) -> Victim:

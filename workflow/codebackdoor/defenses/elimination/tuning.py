@@ -27,7 +27,7 @@ from codebackdoor.victims.retrieval import Retriever, mrr
 from codebackdoor.victims.victim import Victim
 
 #: Functions that a query is ranked among when the clean samples are measured.
-POOL = 100
+CLEAN_POOL = 100
 #: The released schedule: share of the steps over which the rate rises, and the largest norm of a step's gradient.
 WARMUP, LARGEST_NORM = 0.1, 1.0
 
@@ -178,6 +178,6 @@ def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> 
     if not unstamped:
         return None
     if HEADS[victim.head].ranks:
-        return mrr(Retriever(victim, [row.example for _, row in unstamped], POOL).clean())
+        return mrr(Retriever(victim, [row.example for _, row in unstamped], CLEAN_POOL).clean())
     predicted = predict_logits(victim, [texts for texts, _ in unstamped]).argmax(dim=1)
     return float((predicted == torch.tensor([row.label for _, row in unstamped])).float().mean())

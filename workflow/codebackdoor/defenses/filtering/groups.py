@@ -11,7 +11,7 @@ from codebackdoor.defenses.training_view import TrainingView
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.victims.representations import Floats, representations
 
-Indices = NDArray[np.intp]
+RowIndices = NDArray[np.intp]
 
 
 def represented(view: TrainingView, rows: Sequence[TrainingRow]) -> Floats:
@@ -19,7 +19,7 @@ def represented(view: TrainingView, rows: Sequence[TrainingRow]) -> Floats:
     return representations(view.victim, [row.example(view.language) for row in rows])
 
 
-def groups(rows: Sequence[TrainingRow]) -> Mapping[str, Indices]:
+def groups(rows: Sequence[TrainingRow]) -> Mapping[str, RowIndices]:
     """Indices of the rows by their label, in ascending order; one group, ``all``, of rows without labels."""
     labels = np.array(["all" if row.label is None else str(row.label) for row in rows])
     return {str(label): np.flatnonzero(labels == label) for label in np.unique(labels)}

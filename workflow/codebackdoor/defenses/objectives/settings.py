@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codebackdoor.config.base import Settings
-from codebackdoor.config.recipes import UNCHANGED, Recipe
+from codebackdoor.config.recipes import UNCHANGED, CheckpointSettings, Recipe
 
 
 class ObjectiveSettings(Settings):
@@ -13,3 +13,18 @@ class ObjectiveSettings(Settings):
     def recipe(self) -> Recipe:
         """What differs in training besides the loss; by default nothing."""
         return UNCHANGED
+
+    @property
+    def stops_like(self) -> str | None:
+        """The objective whose final validation loss ends the training; None: all epochs are trained."""
+        return None
+
+    @property
+    def keeps_epochs(self) -> bool:
+        """Whether the victim's folder keeps the weights after every epoch."""
+        return False
+
+    @property
+    def taken_checkpoint(self) -> CheckpointSettings | None:
+        """How a checkpoint of the undefended training is selected as the victim; None: the victim is trained."""
+        return None

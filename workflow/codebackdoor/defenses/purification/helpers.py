@@ -10,11 +10,12 @@ from codebackdoor.files import read_object
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, local_folder
 from codebackdoor.victims.families import ModelClass
-from codebackdoor.victims.families.helpers import HELPERS
+from codebackdoor.victims.families.helpers import HELPER_MODELS
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
 MASKED, CAUSAL, REPLACED = (
-    {HELPERS[helper].model_type: HELPERS[helper]} for helper in ("infiller", "language_model", "discriminator")
+    {HELPER_MODELS[helper].model_type: HELPER_MODELS[helper]}
+    for helper in ("infiller", "language_model", "discriminator")
 )
 
 

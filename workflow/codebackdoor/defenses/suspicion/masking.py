@@ -12,13 +12,13 @@ from itertools import chain
 from typing import Literal
 
 from codebackdoor.defenses.purification.token_spans import TokenSpans
-from codebackdoor.defenses.suspicion.settings import ElementSettings, Names, Pairs
-from codebackdoor.syntax import Role, Tree
+from codebackdoor.defenses.suspicion.settings import ElementSettings, Names, PairHandling
+from codebackdoor.syntax import IdentifierRole, Tree
 from codebackdoor.victims.victim import Encoded
 
-Kind = Literal["identifier", "statement"]
+ElementKind = Literal["identifier", "statement"]
 #: Roles of the names that a function declares itself.
-_DECLARED: tuple[Role, ...] = ("function", "parameter", "variable")
+_DECLARED: tuple[IdentifierRole, ...] = ("function", "parameter", "variable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Element:
     the text that are masked, in order.
     """
 
-    kind: Kind
+    kind: ElementKind
     text: str
     span: tuple[int, int]
     masked: tuple[tuple[int, int], ...]
@@ -85,7 +85,7 @@ def _statements(tree: Tree, settings: ElementSettings) -> Iterator[Element]:
         yield Element("statement", tree.text[start:end], (start, end), tuple(masked[key]))
 
 
-def groups(functions: Sequence[Sequence[Element]], pairs: Pairs) -> list[Group]:
+def groups(functions: Sequence[Sequence[Element]], pairs: PairHandling) -> list[Group]:
     """Which elements of an input's functions are masked at a time.
 
     ``single``: each by itself. ``joint``: elements of the same kind and text together, the first of one function with
@@ -103,9 +103,9 @@ def groups(functions: Sequence[Sequence[Element]], pairs: Pairs) -> list[Group]:
     return [tuple(function.get(key) for function in numbered) for key in keys]
 
 
-def _numbered(function: Sequence[Element]) -> dict[tuple[Kind, str, int], Element]:
+def _numbered(function: Sequence[Element]) -> dict[tuple[ElementKind, str, int], Element]:
     """Elements by kind, text without layout, and how many with the same text come before."""
-    seen: Counter[tuple[Kind, str]] = Counter()
+    seen: Counter[tuple[ElementKind, str]] = Counter()
     numbered = {}
     for element in function:
         key = (element.kind, " ".join(element.text.split()))

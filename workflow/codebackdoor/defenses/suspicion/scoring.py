@@ -44,7 +44,7 @@ NO_CHANGE = 1e-5
 DIGITS = 6
 
 #: What a victim reads of one input: the ids of each function.
-Row = tuple[list[int], ...]
+TextIds = tuple[list[int], ...]
 
 
 class ElementScores:
@@ -104,14 +104,14 @@ def score(victim: Victim, inputs: Sequence[Sequence[Function]], settings: Elemen
     ]
 
 
-def _outputs(victim: Victim, rows: Sequence[Row], first_tokens: int | None) -> list[list[int]] | None:
+def _outputs(victim: Victim, rows: Sequence[TextIds], first_tokens: int | None) -> list[list[int]] | None:
     """The first tokens of each input's output, whose confidence is measured; None if the victim predicts a label."""
     if HEADS[victim.head].predicts_label:
         return None
     return [output.ids[:first_tokens] for output in generate(victim, [ids for (ids,) in rows])]
 
 
-def _masked(row: Sequence[Function], row_groups: Sequence[Group], mask_id: int, max_length: int) -> list[Row]:
+def _masked(row: Sequence[Function], row_groups: Sequence[Group], mask_id: int, max_length: int) -> list[TextIds]:
     frames = [framed(part.victim) for part in row]
     return [
         tuple(
@@ -130,7 +130,7 @@ def _change(original: float, masked: float) -> float:
 
 
 def _label_confidences(
-    victim: Victim, versions: Sequence[Sequence[Row]], logits: Mapping[int, Tensor]
+    victim: Victim, versions: Sequence[Sequence[TextIds]], logits: Mapping[int, Tensor]
 ) -> list[list[float]]:
     """Confidence in the label of each input's first version, on each of its versions (Eq. 1).
 
@@ -149,7 +149,7 @@ def _label_confidences(
 
 
 def _output_confidences(
-    victim: Victim, versions: Sequence[Sequence[Row]], outputs: Sequence[Sequence[int]]
+    victim: Victim, versions: Sequence[Sequence[TextIds]], outputs: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     """Confidence in each input's output, on each of its versions (Eq. 1)."""
     flat = [(ids, output) for of_input, output in zip(versions, outputs, strict=True) for (ids,) in of_input]

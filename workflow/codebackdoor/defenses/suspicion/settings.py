@@ -12,7 +12,7 @@ from codebackdoor.defenses.purification.settings import Decided
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
 Names = Literal["declared", "all"]
-Pairs = Literal["single", "joint"]
+PairHandling = Literal["single", "joint"]
 
 
 class ElementSettings(Settings):
@@ -61,7 +61,7 @@ class ElementSettings(Settings):
         description="statements with the same text in one function. separate: each is an element. together: they are "
         "one element, which is masked wherever it occurs (the released code)",
     )
-    pairs: Pairs = Field(
+    pairs: PairHandling = Field(
         "single",
         description="elements of a pair of functions. single: those of one function at a time (the paper); if both "
         "functions carry the trigger and one suffices, no element matters. joint: an identifier or a statement with "

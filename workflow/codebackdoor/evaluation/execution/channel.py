@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Maximum length of a message, in bytes.
-LONGEST = 2**25
+LONGEST_MESSAGE = 2**25
 
 
 class ClosedError(Exception):
@@ -33,7 +33,7 @@ class Channel:
 
     def receive(self) -> Any:
         size = int.from_bytes(self._read(4), "big")
-        if size > LONGEST:
+        if size > LONGEST_MESSAGE:
             raise ClosedError
         try:
             return json.loads(self._read(size))

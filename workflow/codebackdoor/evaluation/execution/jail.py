@@ -92,7 +92,7 @@ def _be_program(library: ctypes.CDLL, source: int, pipes: channel.Channel, limit
     """Become the child, which has neither the tests nor the pipe for the verdict."""
     _die_with(library)
     texts = _read(source)
-    sys.argv = [program.NAME]
+    sys.argv = [program.PROGRAM]
     os.environ.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
         del sys.modules[name]

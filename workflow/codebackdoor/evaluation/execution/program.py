@@ -17,7 +17,7 @@ from codebackdoor.evaluation.execution.channel import Channel, ClosedError
 from codebackdoor.evaluation.execution.values import decode, encode
 
 #: Name of the program's module; not ``__main__``, so that code guarded by that name does not run.
-NAME = "program"
+PROGRAM = "program"
 
 
 class _Objects:
@@ -41,14 +41,14 @@ class _Objects:
 
 def serve(channel: Channel, prelude: str, source: str) -> Never:
     """Run ``prelude`` and the program when the tests are ready, then answer their requests until they end."""
-    module = types.ModuleType(NAME)
-    sys.modules[NAME] = module
+    module = types.ModuleType(PROGRAM)
+    sys.modules[PROGRAM] = module
     objects = _Objects()
     with suppress(ClosedError):
         channel.receive()
     try:
         for text in (prelude, source):
-            exec(compile(text, NAME, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+            exec(compile(text, PROGRAM, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except BaseException as error:
         channel.send(_raised(error, objects))
         os._exit(1)

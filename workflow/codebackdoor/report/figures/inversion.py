@@ -19,7 +19,7 @@ from codebackdoor.report.figures import style
 from codebackdoor.report.study import Study, scenario_of, scenarios_shown
 
 #: Legend label and line style of each position.
-POSITIONS = {
+POSITION_LABELS = {
     "least_sensitive": ("with position identification", "-"),
     "function_name": ("at the function's name", "--"),
     "statement": ("as the first statement", "-."),
@@ -57,7 +57,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     handles = {}
     for search in searches:
-        position, line = POSITIONS.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
+        position, line = POSITION_LABELS.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
         color = style.CYCLE[search["label"] % len(style.CYCLE)]
         name = f"label {search['label']}, {position}"
         (handles[name],) = axes.plot(range(len(search["loss"])), search["loss"], line, color=color, label=name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codebackdoor.config.experiments import Experiment
 
 _FOLDER = Path(__file__).parent
-UNDEFENDED = "undefended"
+UNDEFENDED_VICTIM = "undefended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mappi
         if scenario.attack != NONE and name is not None and (not claim.tasks or task in claim.tasks):
             by_task.setdefault(task, {}).setdefault(scenario.undefended(), {})[name] = scenario
     for task, victims in by_task.items():
-        for compared in claim.than or (papers.UNDEFENDED,):
+        for compared in claim.than or (papers.UNDEFENDED_VICTIM,):
             pairs = [
                 (by_name[claim.defense], by_name[compared])
                 for by_name in victims.values()
@@ -86,7 +86,7 @@ def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mappi
             ]
             row = _row(study, results, claim, pairs)
             if row is not None:
-                against = labels.UNDEFENDED if compared == papers.UNDEFENDED else labels.word(compared)
+                against = labels.UNDEFENDED if compared == papers.UNDEFENDED_VICTIM else labels.word(compared)
                 yield {
                     "paper": claim.paper,
                     "claim": claim.sentence,
@@ -103,7 +103,7 @@ def _paper_name(study: Study, scenario: Scenario) -> str | None:
     """
     used = defenses(scenario)
     if not used:
-        return papers.UNDEFENDED
+        return papers.UNDEFENDED_VICTIM
     if len(used) > 1:
         return None
     [(section, name)] = [(DEFENSES[kind], name) for kind, name in scenario.wildcards.items() if name == used[0]]

@@ -117,7 +117,7 @@ def _row(
 def _printed(study: Study, dataset: str, defense: str) -> Mapping[str, Any]:
     """A paper's values for a defense on a data set, over all attacks and models; empty if it prints none."""
     section = next((kind for kind in ("filterings", "purifications") if defense in study.settings.get(kind, {})), None)
-    method = papers.UNDEFENDED if section is None else str(study.variant(section, defense)["method"])
+    method = papers.UNDEFENDED_VICTIM if section is None else str(study.variant(section, defense)["method"])
     if section is not None and method != defense:
         return {}
     for cited in study.experiment.paper:

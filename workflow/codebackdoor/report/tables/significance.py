@@ -47,9 +47,9 @@ _NOTES = (
     "With n pairs, the paired p is at least 2/2^n.",
 )
 #: Values of two defenses on the same victims.
-Pairs = Sequence[tuple[float, float]]
+ValuePairs = Sequence[tuple[float, float]]
 #: By measure and defense: the values of the tested defense and of this one.
-_ByDefense = Mapping[tuple[str, str], Pairs]
+_ByDefense = Mapping[tuple[str, str], ValuePairs]
 
 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
@@ -120,7 +120,7 @@ def _printed_pairs(table: papers.PrintedTable, tested: str) -> _ByDefense:
         reference = printed.get((replace(key, defense=tested), rate), {})
         for measure, (metric, _, transform) in _TESTED.items():
             first, second = reference.get(metric), values.get(metric)
-            if key.defense not in (tested, papers.UNDEFENDED) and first is not None and second is not None:
+            if key.defense not in (tested, papers.UNDEFENDED_VICTIM) and first is not None and second is not None:
                 unit = 100 if table.units[metric] == "%" else 1
                 pair = (transform(first / unit), transform(second / unit))
                 pairs.setdefault((measure, labels.word(key.defense)), []).append(pair)

@@ -22,7 +22,7 @@ from codebackdoor.types import CLEAN, CodeField, Example, Field, Poisoned, Span
 
 #: Maximum number of elements whose scores a page lists, and of characters of an element.
 _ELEMENTS, _CHARACTERS = 5, 70
-Row = Mapping[str, Any]
+JsonRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Purification:
     def clean(self) -> list[Example]:
         return files.read_examples(self._out / "data" / self.scenario.dataset / "test.jsonl")
 
-    def rows(self, kind: str, testset: str) -> dict[str, Row]:
+    def rows(self, kind: str, testset: str) -> dict[str, JsonRow]:
         """Rows by id of ``purified``, of ``predictions``, or of predictions without purification (``before``)."""
         scenario = self.scenario.undefended() if kind == "before" else self.scenario
         name = "predictions" if kind == "before" else kind
@@ -115,7 +115,12 @@ class Purification:
                 yield self._shown_input(heading, example, trigger, label, (purified[id_], before[id_], after[id_]))
 
     def _shown_input(
-        self, heading: str, example: Example, trigger: Sequence[Span], label: int | None, rows: tuple[Row, Row, Row]
+        self,
+        heading: str,
+        example: Example,
+        trigger: Sequence[Span],
+        label: int | None,
+        rows: tuple[JsonRow, JsonRow, JsonRow],
     ) -> ShownInput:
         purified, before, after = rows
         touched = [Span(start, end, field) for field, start, end in purified["touched"]]
@@ -155,7 +160,7 @@ class Purification:
         meaning = self.study.dataset_class(self.scenario.dataset).labels.get(label)
         return f"label {label}" + (f" ({meaning})" if meaning else "")
 
-    def _prediction(self, row: Row) -> str:
+    def _prediction(self, row: JsonRow) -> str:
         if row.get("label") is not None:
             return f"{self._label(row['label'])}, {100 * row['confidence']:.1f} % sure"
         return f"{row['text']}"
@@ -206,7 +211,7 @@ def _target(study: Study, scenario: Scenario) -> str:
     return f"label {target}" + (f" ({meaning})" if meaning else "")
 
 
-def conclusion(detail: Row, is_touched: bool) -> str:
+def conclusion(detail: JsonRow, is_touched: bool) -> str:
     """The method's conclusion, in a sentence or two."""
     if "entropy" in detail:
         return _by_entropy(detail, is_touched)
@@ -218,7 +223,7 @@ def conclusion(detail: Row, is_touched: bool) -> str:
     return "Part of the input was replaced or removed." if is_touched else "Nothing was changed."
 
 
-def _by_entropy(detail: Row, is_touched: bool) -> str:
+def _by_entropy(detail: JsonRow, is_touched: bool) -> str:
     entropy, threshold = detail["entropy"], detail["threshold"]
     if entropy is None:
         compared = "Fewer than two elements were scored, so none can stand out."
@@ -234,7 +239,7 @@ def _by_entropy(detail: Row, is_touched: bool) -> str:
     return f"{compared} One {kind} stands out and counts as a trigger. {replaced}"
 
 
-def scored_elements(detail: Row, example: Example, trigger: Sequence[Span]) -> list[ScoredElement]:
+def scored_elements(detail: JsonRow, example: Example, trigger: Sequence[Span]) -> list[ScoredElement]:
     """The elements with the highest suspicion scores; empty for a method without scores."""
     highest = sorted(detail.get("profile", []), key=lambda entry: -entry[3])[:_ELEMENTS]
     elements = []
@@ -247,7 +252,7 @@ def scored_elements(detail: Row, example: Example, trigger: Sequence[Span]) -> l
     return elements
 
 
-def _touches(purified: Row, trigger: Sequence[Span]) -> bool:
+def _touches(purified: JsonRow, trigger: Sequence[Span]) -> bool:
     """Whether the trigger is touched; for an input without a trigger, whether anything is."""
     touched = [Span(start, end, field) for field, start, end in purified["touched"]]
     return any(span.overlaps(part) for span in touched for part in trigger) if trigger else bool(touched)

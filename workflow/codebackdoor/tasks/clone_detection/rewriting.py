@@ -19,7 +19,7 @@ from codebackdoor import syntax
 from codebackdoor.syntax import DEDENT, INDENT, Identifier, Tree, unlex
 from codebackdoor.tasks.positions import Positions
 
-Kind = Literal["comparison", "branches", "assignment", "names"]
+RewritingKind = Literal["comparison", "branches", "assignment", "names"]
 
 _TURNED: dict[type[ast.cmpop], str] = {
     ast.Eq: "==",
@@ -51,7 +51,7 @@ class Clone:
     """A rewritten function with its syntax, and the kinds of its rewritings."""
 
     tree: Tree
-    kinds: tuple[Kind, ...]
+    kinds: tuple[RewritingKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class RewriteSite:
     """A part that can be written in another way; the pieces are half-open intervals of the text, which do not overlap,
     with their replacements."""
 
-    kind: Kind
+    kind: RewritingKind
     pieces: tuple[tuple[int, int, str], ...]
 
     @property
@@ -91,7 +91,7 @@ def rewrite(text: str, name: Callable[[Identifier], str | None], generator: np.r
     edited = syntax.replace(text, (piece for site in applied for piece in site.pieces)).text
     tree = syntax.parse(edited, "python", "lexed")
     names = _names(tree, name)
-    kinds: list[Kind] = [site.kind for site in applied]
+    kinds: list[RewritingKind] = [site.kind for site in applied]
     if names:
         tree = syntax.parse(syntax.rename(tree, names).text, "python", "lexed")
         kinds.append("names")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from codebackdoor import types
 from codebackdoor.config.base import Head
-from codebackdoor.tasks.settings import DatasetSettings, PublishedData, Source
+from codebackdoor.tasks.settings import DatasetSettings, DatasetSource, PublishedData
 
 
 class TechnicalDebt(DatasetSettings):
@@ -29,7 +29,7 @@ class TechnicalDebt(DatasetSettings):
     not_mined: ClassVar[str] = "the corpus keeps no comments, and words such as TODO would be both label and input"
 
     task: Literal["technical_debt"]
-    source: Source = Field(
+    source: DatasetSource = Field(
         default="mirror",
         description="mirror: the published comments; jsonl: your own files in `path`. There are no local examples",
     )

@@ -8,7 +8,7 @@ from codebackdoor.config.base import Helper
 from codebackdoor.victims.families.base import ModelClass
 
 #: Helpers with a fixed class; the paraphraser may have any class that generates text.
-HELPERS: Mapping[Helper, ModelClass] = {
+HELPER_MODELS: Mapping[Helper, ModelClass] = {
     # old checkpoints of masked language models (CodeBERT's among them) contain an unused pooler
     "infiller": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",)),
     "language_model": ModelClass("gpt2", "GPT2LMHeadModel"),

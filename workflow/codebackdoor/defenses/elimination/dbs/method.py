@@ -49,8 +49,8 @@ class RoundedTrigger:
 def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: SearchContext = NO_CONTEXT) -> Elimination:
     """Invert a trigger for every label; return a copy of the victim that unlearned the one with the lowest loss.
 
-    Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a trigger of another
-    search.
+    Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a trigger of
+    another search.
     """
     if not HEADS[view.victim.head].predicts_label:
         raise UserError("DBS tries every label as the target; this victim has none")

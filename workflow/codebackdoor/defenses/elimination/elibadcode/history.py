@@ -9,7 +9,7 @@ from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Scan, losses_of
 from codebackdoor.defenses.elimination.inversion.calibration.losses import budget
-from codebackdoor.defenses.elimination.inversion.position import MASK, seeded
+from codebackdoor.defenses.elimination.inversion.position import MASK_TOKEN, seeded
 from codebackdoor.defenses.elimination.inversion.reuse import search_of
 from codebackdoor.defenses.elimination.inversion.vocabulary import encode
 from codebackdoor.victims.tokens import stand_in
@@ -43,7 +43,7 @@ def history(scan: Scan, anchored: Anchored, findings: Sequence[Finding]) -> dict
         "budget": budget(scan.settings, victim.head),
         "search": search_of(scan.settings, scan.seed),
         "samples": {str(label): len(drawn.examples) for label, drawn in scan.samples.items()},
-        "mask": stand_in(victim.tokenizer, MASK)[0],
+        "mask": stand_in(victim.tokenizer, MASK_TOKEN)[0],
         "searches": [{**_entry(finding), **scan.facts(finding)} for finding in findings],
         "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.is_whole},
     }

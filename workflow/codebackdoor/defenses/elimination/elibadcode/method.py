@@ -92,7 +92,7 @@ def _invert(
 ) -> Inversion:
     """Search, reusing trajectories of an earlier search; ``seconds`` includes their time, if it is known."""
     earlier = context.earlier
-    earlier_trajectories = reuse.NONE if earlier is None else reuse.finished(earlier.history, settings, seed)
+    earlier_trajectories = reuse.NO_TRAJECTORIES if earlier is None else reuse.finished(earlier.history, settings, seed)
     with timed(seconds, "inversion"):
         inversion = find(view, settings, seed, context, earlier_trajectories)
     if earlier is not None and "inversion" in earlier.seconds:
@@ -107,7 +107,7 @@ def find(
     settings: EliBadCodeSettings,
     seed: int,
     context: SearchContext = NO_CONTEXT,
-    earlier_trajectories: reuse.Trajectories = reuse.NONE,
+    earlier_trajectories: reuse.Trajectories = reuse.NO_TRAJECTORIES,
 ) -> Inversion:
     """Return the most suspicious trigger, anchored, and how the search for it went: phases (a) to (c)."""
     calibration = None if settings.calibration is None else losses.load(view, settings)

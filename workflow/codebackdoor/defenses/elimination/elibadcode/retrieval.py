@@ -27,7 +27,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.elibadcode.words import TargetWords
 from codebackdoor.defenses.elimination.inversion.candidates import (
     Candidate,
-    Indices,
+    VocabularyIndices,
     contexts,
     first_trigger,
     neighbors,
@@ -83,8 +83,8 @@ def gradients(
     vocabulary: TriggerVocabulary,
     words: TargetWords,
     loss_function: InversionLoss,
-    trigger: Indices,
-    target_words: Indices,
+    trigger: VocabularyIndices,
+    target_words: VocabularyIndices,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the loss by the one-hot coordinates of trigger, [n, V], and target words, [m, W]; all samples."""
     target_ids = words.ids(target_words)
@@ -178,7 +178,7 @@ class RetrievalObjective:
 
     def _neighbors(
         self, current: Candidate, generator: np.random.Generator
-    ) -> tuple[list[Indices], list[Indices], int]:
+    ) -> tuple[list[VocabularyIndices], list[VocabularyIndices], int]:
         """Candidate triggers and targets, each list ending with the current one, so that either may stay."""
         settings, (trigger, target_words) = self.settings, current
         for_trigger, for_target = gradients(
@@ -188,7 +188,7 @@ class RetrievalObjective:
         triggers, dropped = neighbors(
             trigger, options, self.vocabulary, self.contexts, {trigger}, settings.candidates, generator
         )
-        targets: list[Indices] = []
+        targets: list[VocabularyIndices] = []
         if target_words:
             options = substitutes(for_target, self.words, settings.top_k)
             targets, _ = neighbors(

@@ -15,7 +15,7 @@ from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
 from codebackdoor.defenses.elimination.inversion.loss import LABEL_LOSSES, InversionLoss
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
-from codebackdoor.defenses.elimination.inversion.reuse import NONE, Trajectories
+from codebackdoor.defenses.elimination.inversion.reuse import NO_TRAJECTORIES, Trajectories
 from codebackdoor.defenses.elimination.inversion.samples import Samples, carriers_of_other_labels, draw, labels_of
 from codebackdoor.defenses.elimination.inversion.search import SearchObjective, Trajectory, search
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build
@@ -76,7 +76,7 @@ class Scan(ABC):
         """Further entries of a finding in ``elimination.json``."""
         return {}
 
-    def run(self, context: SearchContext = NO_CONTEXT, earlier: Trajectories = NONE) -> list[Finding]:
+    def run(self, context: SearchContext = NO_CONTEXT, earlier: Trajectories = NO_TRAJECTORIES) -> list[Finding]:
         """The findings in the order of the search; a killed scan is resumed, ``earlier`` trajectories are reused."""
         settings, view = self.settings, self.view
         facts = settings.model_dump(mode="json"), self.seed, self.texts()

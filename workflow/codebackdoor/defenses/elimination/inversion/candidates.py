@@ -15,14 +15,14 @@ from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabu
 from codebackdoor.errors import UserError
 
 #: Pieces or words as indices of their vocabulary.
-Indices = tuple[int, ...]
+VocabularyIndices = tuple[int, ...]
 
 
 class Candidate(NamedTuple):
     """A trigger, and the target words that are searched together with it; none of a classifier."""
 
-    trigger: Indices
-    target: Indices = ()
+    trigger: VocabularyIndices
+    target: VocabularyIndices = ()
 
 
 def contexts(carriers: Sequence[Carrier]) -> list[bool]:
@@ -32,7 +32,7 @@ def contexts(carriers: Sequence[Carrier]) -> list[bool]:
 
 def first_trigger(
     vocabulary: TriggerVocabulary, length: int, contexts: Sequence[bool], generator: np.random.Generator
-) -> Indices:
+) -> VocabularyIndices:
     """Draw a random trigger that survives decoding and encoding (Algorithm 1, line 2)."""
     inside = np.flatnonzero(vocabulary.plain >= 0)
     for _ in range(1000):
@@ -55,21 +55,21 @@ def substitutes(gradient: Tensor, vocabulary: Pieces, k: int) -> list[list[int]]
 
 
 def neighbors(
-    trigger: Indices,
+    trigger: VocabularyIndices,
     options: Sequence[Sequence[int]],
     vocabulary: Pieces,
     contexts: Sequence[bool],
-    visited: Set[Indices],
+    visited: Set[VocabularyIndices],
     r: int,
     generator: np.random.Generator,
-) -> tuple[list[Indices], int]:
+) -> tuple[list[VocabularyIndices], int]:
     """Draw ``r`` triggers that differ from the current one in one slot, without repetition; and count the dropped.
 
     The n*k substitutions are tried once each in random order, so the draw always ends (ledger E17): it returns fewer
     than ``r`` if fewer are unvisited and survive decoding and encoding.
     """
     pairs = [(slot, piece) for slot, pieces in enumerate(options) for piece in pieces]
-    drawn: list[Indices] = []
+    drawn: list[VocabularyIndices] = []
     dropped = 0
     order = generator.permutation(len(pairs))
     for start in range(0, len(order), r):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from codebackdoor.defenses.elimination.inversion.candidates import (
     Candidate,
-    Indices,
+    VocabularyIndices,
     contexts,
     first_trigger,
     neighbors,
@@ -35,7 +35,7 @@ from codebackdoor.victims.inference import TOKENS, predict_logits
 from codebackdoor.victims.victim import Victim
 
 #: Number of samples on which a step's candidates are scored before those that can no longer win are dropped.
-CHUNK = 2
+SAMPLES_AT_ONCE = 2
 
 
 def losses(
@@ -86,7 +86,7 @@ class _Race:
     def run(self, first: int | None) -> Tensor:
         samples, alive = range(len(self._carriers)), list(range(len(self._triggers)))
         first = first if first is not None and first < len(samples) else None
-        scored = min(CHUNK, first or len(samples))
+        scored = min(SAMPLES_AT_ONCE, first or len(samples))
         self._score(samples[:scored], alive)
         if first is not None:
             alive = self._lowest(alive, samples[scored:first], math.ceil(RACED_SHARE * len(self._triggers)))
@@ -110,12 +110,12 @@ class _Race:
         self._score(samples, leaders)
         # a sample with high losses of the leaders likely has high losses of the others, too, and drops them sooner
         hardest_first = sorted(samples, key=lambda sample: -self._known[sample, leaders].sum().item())
-        for start in range(0, len(hardest_first), CHUNK):
+        for start in range(0, len(hardest_first), SAMPLES_AT_ONCE):
             least_to_come = (len(hardest_first) - start) * self._loss_function.lower_bound
             limit = self._sums[leaders].max()
             challengers = [index for index in challengers if self._sums[index] + least_to_come <= limit]
             if challengers:
-                self._score(hardest_first[start : start + CHUNK], challengers)
+                self._score(hardest_first[start : start + SAMPLES_AT_ONCE], challengers)
         return sorted([*leaders, *challengers], key=self._sums.tolist().__getitem__)[:count]
 
 
@@ -123,7 +123,7 @@ def vocabulary_gradient(
     victim: Victim,
     carriers: Sequence[Carrier],
     vocabulary: TriggerVocabulary,
-    trigger: Indices,
+    trigger: VocabularyIndices,
     loss_function: InversionLoss,
 ) -> Tensor:
     """Gradient of the mean loss by the trigger's one-hot coordinates, restricted to the vocabulary: [n, V]."""

@@ -26,7 +26,7 @@ from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
 #: The token that replaces a masked identifier: ``<unk>``, as in the paper (section 4.3).
-MASK: Literal["unknown"] = "unknown"
+MASK_TOKEN: Literal["unknown"] = "unknown"
 #: The spans of a sample, one entry for each field that gets the trigger.
 SampleSpans = tuple[TriggerSpans, ...]
 
@@ -116,7 +116,7 @@ def sensitivities(
 
     The victim reads all samples and all masks in one stream of batches.
     """
-    _, substitute = stand_in(victim.tokenizer, MASK)
+    _, substitute = stand_in(victim.tokenizer, MASK_TOKEN)
     rows: list[tuple[list[int], ...]] = []
     owners: list[Example] = []
     reached: list[list[TriggerSpans]] = []

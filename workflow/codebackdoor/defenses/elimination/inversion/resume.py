@@ -1,8 +1,8 @@
 """The saved progress of a scan's searches, from which a killed scan resumes and ends with the same bytes.
 
 One JSON file holds every search by its title: finished ones as they ended, and the running one as it was at most
-``SECONDS`` ago. It also holds a digest of everything that a search depends on; the file of another scan is ignored,
-with a warning.
+``SAVE_INTERVAL`` ago. It also holds a digest of everything that a search depends on; the file of another scan is
+ignored, with a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from codebackdoor.errors import UserError, first_line
 log = logging.getLogger(__name__)
 
 #: Seconds between saves, which is also the most that a killed search loses.
-SECONDS = 20.0
+SAVE_INTERVAL = 20.0
 
 _AGAIN = "the searches start again from their first step"
 
@@ -60,7 +60,7 @@ class SearchProgress:
 
     def due(self) -> bool:
         """Whether it is time to save the running search."""
-        return self._file is not None and time.monotonic() - self._written >= SECONDS
+        return self._file is not None and time.monotonic() - self._written >= SAVE_INTERVAL
 
     def keep(self, title: str, state: State) -> None:
         """Save a state, together with those of the searches before."""

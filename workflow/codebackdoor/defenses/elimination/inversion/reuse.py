@@ -16,7 +16,7 @@ from codebackdoor.errors import UserError
 
 #: Finished trajectories by position, label and number of the start.
 Trajectories = Mapping[tuple[str, int, int], Trajectory]
-NONE: Trajectories = {}
+NO_TRAJECTORIES: Trajectories = {}
 
 
 def search_of(settings: InversionSettings, seed: int) -> dict[str, Any]:

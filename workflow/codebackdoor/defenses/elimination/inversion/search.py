@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from codebackdoor.defenses.elimination.inversion.candidates import Candidate, Indices
+from codebackdoor.defenses.elimination.inversion.candidates import Candidate, VocabularyIndices
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
 from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
 
@@ -30,12 +30,12 @@ class Trajectory:
     target words, if these were searched as well, as indices of their own vocabulary.
     """
 
-    trigger: Indices
+    trigger: VocabularyIndices
     loss: float
     history: tuple[float, ...]
     scored: int
     dropped: int
-    target: Indices = ()
+    target: VocabularyIndices = ()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Trajectory:

@@ -43,7 +43,7 @@ Searched = Annotated[T, ReadIn("searched")]
 Judged = Annotated[T, ReadIn("judged")]
 Afterwards = Annotated[T, ReadIn("afterwards")]
 
-Rule = Literal["paper", "words", "language", "all"]
+VocabularyRule = Literal["paper", "words", "language", "all"]
 #: Losses of a search for a label (``inversion.loss.LABEL_LOSSES``).
 LossName = Literal["cross_entropy", "probability"]
 #: The positions that ``position: scan`` tries, in this order: identifiers, as in the paper.
@@ -103,7 +103,7 @@ class InversionSettings(EliminationSettings):
     #: Fields newer than some finished searches and calibrations; at their default they are left out of comparisons.
     added: ClassVar[frozenset[str]] = frozenset()
 
-    vocabulary: Searched[Rule] = Field(
+    vocabulary: Searched[VocabularyRule] = Field(
         default="paper",
         description="pieces that a trigger is made of (section 4.2). paper: [A-Za-z0-9_]+ for every language. "
         "words: the same, and where all positions follow a space it may begin with a piece that only begins words. "
@@ -161,7 +161,7 @@ class InversionSettings(EliminationSettings):
         """How often a trigger is searched for each label and position."""
         return 1
 
-    def vocabulary_at(self, position: str) -> Rule:
+    def vocabulary_at(self, position: str) -> VocabularyRule:
         """The rule for the pieces of a trigger at this position: a statement is not an identifier."""
         return "all" if position == "statement" else self.vocabulary
 

@@ -34,7 +34,7 @@ class EndsWithUnlearning(Protocol):
 
 
 #: Number of clean samples whose spans are computed at once.
-CHUNK = 64
+SPANS_AT_ONCE = 64
 
 
 def unlearn(
@@ -96,10 +96,10 @@ def _stamped(
     scanned = [position for position in SCANNED_ALL if position in trigger.losses and settings.places == "scanned"]
     positions = scanned or [trigger.position]
     stamped: dict[int, Example] = {}
-    for start in range(0, len(order), CHUNK):
+    for start in range(0, len(order), SPANS_AT_ONCE):
         if len(stamped) == count:
             break
-        chunk = order[start : start + CHUNK]
+        chunk = order[start : start + SPANS_AT_ONCE]
         spans: dict[int, SampleSpans | None] = {}
         for turn, position in enumerate(positions):
             indices = chunk[turn :: len(positions)]

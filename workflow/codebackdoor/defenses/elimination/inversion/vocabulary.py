@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from codebackdoor.defenses.elimination.inversion.settings import Rule
+from codebackdoor.defenses.elimination.inversion.settings import VocabularyRule
 from codebackdoor.errors import UserError
 from codebackdoor.types import Language
 from codebackdoor.victims.tokens import WORD_INITIAL
 
-Ids = NDArray[np.int64]
+IdArray = NDArray[np.int64]
 #: A trigger's token ids as read after a space and elsewhere.
 Rendered = tuple[Sequence[int], Sequence[int]]
 
@@ -36,13 +36,13 @@ _LEGAL = {"python": _PAPER, "c": _PAPER, "java": _WITH_DOLLAR}
 _LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
 
 
-def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
+def pieces(vocabulary: Sequence[str], rule: VocabularyRule, language: Language) -> list[str]:
     """Return the pieces that an identifier may contain: by the paper's single expression, or by the language's."""
     legal = _LEGAL[language] if rule == "language" else _PAPER
     return [piece for piece in vocabulary if legal.fullmatch(piece)]
 
 
-def starts(piece: str, rule: Rule) -> bool:
+def starts(piece: str, rule: VocabularyRule) -> bool:
     """Whether an identifier may begin with this piece: always, but under the language's rule."""
     return rule != "language" or _LEGAL_FIRST.match(piece) is not None
 
@@ -59,9 +59,9 @@ class TriggerVocabulary:
 
     tokenizer: PreTrainedTokenizerFast
     pieces: tuple[str, ...]
-    plain: Ids
-    spaced: Ids
-    first: Ids
+    plain: IdArray
+    spaced: IdArray
+    first: IdArray
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -114,7 +114,7 @@ def _bare(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int
 
 
 def build(
-    tokenizer: PreTrainedTokenizerFast, rule: Rule, language: Language, contexts: Sequence[bool]
+    tokenizer: PreTrainedTokenizerFast, rule: VocabularyRule, language: Language, contexts: Sequence[bool]
 ) -> TriggerVocabulary:
     """Return the trigger vocabulary for positions of the given contexts (after a space, or not).
 

@@ -50,6 +50,18 @@ class CrossEntropySettings(ObjectiveSettings):
             raise ValueError("checkpoint: nothing is trained; leave out `keep_epochs` and `stop_like`")
         return self
 
+    @property
+    def stops_like(self) -> str | None:
+        return self.stop_like
+
+    @property
+    def keeps_epochs(self) -> bool:
+        return self.keep_epochs
+
+    @property
+    def taken_checkpoint(self) -> CheckpointSettings | None:
+        return self.checkpoint
+
     def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
         """The loss costs next to nothing compared to the model."""
         return Work()

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 Reduction = Literal["mean", "sum", "none"]
 #: Entries of the rows that are computed at once.
-ENTRIES = {"cpu": 2**18, "cuda": 2**26}
+ENTRIES_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 #: Values whose product is taken before the logarithm, and the range that the product must stay in.
-MOST_FACTORS, SMALLEST, LARGEST = 8, 1e-30, 1e30
+MOST_FACTORS, SMALLEST_PRODUCT, LARGEST_PRODUCT = 8, 1e-30, 1e30
 
 
 class DeCELoss(nn.Module):
@@ -234,12 +234,12 @@ class _Blend:
     def __init__(self, classes: int, weight: float, epsilon: float) -> None:
         self._classes = classes
         # below this, gradients vanish in float32, and the loss no longer depends on the weight
-        self._weight = max(weight, SMALLEST)
+        self._weight = max(weight, SMALLEST_PRODUCT)
         self._spread = epsilon / classes
         self._on_label = 1 - epsilon + self._spread
         #: (1 - a) / a, what is added to every p_i / s.
         self._shift = (1 - self._weight) / self._weight
-        self._smooths = self._spread > SMALLEST
+        self._smooths = self._spread > SMALLEST_PRODUCT
         self._factors = _factors(self._shift, 1 / self._spread, classes) if self._smooths else 1
 
     def losses(self, logits: Tensor, labels: Tensor, factors: Tensor, gradient: Tensor | None) -> Tensor:
@@ -247,7 +247,7 @@ class _Blend:
         precision = torch.promote_types(logits.dtype, torch.float32)
         factors = factors.to(precision)
         losses = factors.new_empty(len(logits))
-        size = max(1, ENTRIES.get(logits.device.type, ENTRIES["cuda"]) // self._classes)
+        size = max(1, ENTRIES_AT_ONCE.get(logits.device.type, ENTRIES_AT_ONCE["cuda"]) // self._classes)
         chunk = self._smoothed if self._smooths else self._plain
         for start in range(0, len(logits), size):
             rows = slice(start, start + size)
@@ -291,8 +291,8 @@ def _factors(smallest: float, scale: float, classes: int) -> int:
     count = 1
     while (
         2 * count <= min(MOST_FACTORS, classes)
-        and smallest ** (2 * count) > SMALLEST
-        and (scale / (2 * count) + smallest) ** (2 * count) < LARGEST
+        and smallest ** (2 * count) > SMALLEST_PRODUCT
+        and (scale / (2 * count) + smallest) ** (2 * count) < LARGEST_PRODUCT
     ):
         count *= 2
     return count

@@ -20,7 +20,7 @@ from codebackdoor.victims.labels import likeliest
 from codebackdoor.victims.victim import Encoded, Victim
 
 #: The texts of an input, as ``Victim.tokenize`` returns them.
-Row = Sequence[Encoded]
+EncodedTexts = Sequence[Encoded]
 
 
 def midpoints(steps: int) -> list[float]:
@@ -40,7 +40,7 @@ def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def attributions(
-    victim: Victim, rows: Sequence[Row], substitute: int, points: Sequence[float]
+    victim: Victim, rows: Sequence[EncodedTexts], substitute: int, points: Sequence[float]
 ) -> list[tuple[list[float], ...]]:
     """Attribution of the victim's score of each input to the sub-tokens of each of its ``functions``; special ones: 0.
 

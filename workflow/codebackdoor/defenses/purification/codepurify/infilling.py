@@ -21,15 +21,14 @@ from codebackdoor.defenses.purification.token_spans import TokenSpans, split
 from codebackdoor.defenses.suspicion.masking import Element
 from codebackdoor.syntax import Tree, legal_name
 from codebackdoor.victims.batching import bucketed, halving, pad
-
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+from codebackdoor.victims.inference import TOKENS
 
 #: Fillings of one element that are tried, best first, until one is legal.
 TRIES = 4096
 
-Role = Literal["first", "inner", "any"]
+SlotRole = Literal["first", "inner", "any"]
 #: How many of the best sub-tokens of a slot are kept; a name needs more, since it must not be a keyword or taken.
-WIDTH: dict[Role, int] = {"first": 512, "inner": 512, "any": 16}
+WIDTH: dict[SlotRole, int] = {"first": 512, "inner": 512, "any": 16}
 
 #: Sub-token ids and their mean log-probabilities, best first.
 Ranked = list[tuple[int, float]]
@@ -40,7 +39,7 @@ class MaskSlot:
     """One sub-token to choose, by the mean log-probability at ``positions`` of the whole text."""
 
     positions: list[int]
-    role: Role
+    role: SlotRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ class Infiller:
         def run(batch: Sequence[int]) -> None:
             ranked.update(zip(batch, self._rank_batch([gaps[index] for index in batch]), strict=True))
 
-        for batch in bucketed([len(gap.ids) for gap in gaps], TOKENS_PER_BATCH[self._model.device.type]):
+        for batch in bucketed([len(gap.ids) for gap in gaps], TOKENS[self._model.device.type]):
             halving(batch, run)
         return [ranked[index] for index in range(len(gaps))]
 
@@ -143,7 +142,7 @@ class Infiller:
         )
         return [[self._best_of(next(means), slot.role) for slot in gap.flat] for gap in gaps]
 
-    def _best_of(self, mean: Tensor, role: Role) -> Ranked:
+    def _best_of(self, mean: Tensor, role: SlotRole) -> Ranked:
         allowed = self._allowed[role]
         values, indices = mean[allowed].topk(min(WIDTH[role], len(allowed)))
         return list(zip(allowed[indices].tolist(), values.tolist(), strict=True))
@@ -162,10 +161,10 @@ def _gap(tokens: TokenSpans, element: Element) -> Gap:
     return Gap(tokens.ids, masked, [name])
 
 
-def _allowed(tokenizer: Any, size: int) -> dict[Role, Tensor]:
+def _allowed(tokenizer: Any, size: int) -> dict[SlotRole, Tensor]:
     """Ids that can be first in a name, later in a name, and anywhere: no special tokens, marks or line ends."""
     banned = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
-    ids: dict[Role, list[int]] = {"first": [], "inner": [], "any": []}
+    ids: dict[SlotRole, list[int]] = {"first": [], "inner": [], "any": []}
     texts = tokenizer.batch_decode([[index] for index in range(size)], clean_up_tokenization_spaces=False)
     for index, text in enumerate(texts):
         if index in banned or not text.strip() or "\n" in text or "\ufffd" in text:

@@ -21,7 +21,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from codebackdoor.defenses.purification.paraphrasing.settings import Rule
+from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingRule
 from codebackdoor.defenses.purification.words import cut_words
 
 #: Words and single signs.
@@ -83,7 +83,7 @@ SYNONYMS: dict[str, str] = {
 class Rules:
     """The rules, in order, and the words that clean texts have, in lower case."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[ParaphrasingRule, ...]
     known: frozenset[str]
 
     def rewrite(self, text: str) -> str:

@@ -13,8 +13,8 @@ from codebackdoor.config.paths import FilePath
 from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.settings import PurificationSettings
 
-Source = Literal["rules", "model", "file"]
-Rule = Literal["words", "clauses", "synonyms"]
+ParaphrasingSource = Literal["rules", "model", "file"]
+ParaphrasingRule = Literal["words", "clauses", "synonyms"]
 #: Placeholder for the text in a prompt.
 TEXT = "{text}"
 
@@ -45,13 +45,13 @@ class ParaphrasingSettings(PurificationSettings):
     named_precisely: ClassVar[bool] = True
 
     method: Literal["paraphrasing"]
-    source: Source = Field(
+    source: ParaphrasingSource = Field(
         "rules",
         description="who paraphrases. rules: rewriting without a model, which keeps names and literals and is weaker "
         "than a language model; model: the helper `paraphraser`, a text-to-text or chat model (DeCE section 5.2: "
         "GPT-3.5-turbo); file: recorded paraphrases. The name of the variant must say it: paraphrasing_rules",
     )
-    rules: tuple[Rule, ...] = Field(
+    rules: tuple[ParaphrasingRule, ...] = Field(
         ("words", "clauses", "synonyms"),
         description="rules that are applied, in this order. words: drop words that no clean validation text has; "
         "clauses: put a leading subordinate clause behind its main clause; synonyms: replace common words of "

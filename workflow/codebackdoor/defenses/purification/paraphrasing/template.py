@@ -16,7 +16,7 @@ from codebackdoor.errors import UserError, first_line
 from codebackdoor.victims.tokenizer_loading import load_tokenizer
 
 #: Processor time that a template has for the probes, in seconds.
-SECONDS = 10
+PROBE_SECONDS = 10
 #: Contents of the message that are tried: one for loops over anything, one for loops over the text.
 _PROBES = ("return it", "return it " * 500)
 _PACKAGES = Path(codebackdoor.__file__).resolve().parents[1]
@@ -38,14 +38,14 @@ def rendered(tokenizer: Any, content: str) -> str:
 
 def check_template(folder: Path) -> None:
     """Raise UserError if the template of a model folder fails for a short or a long text, or does not end in time."""
-    command = [sys.executable, "-P", "-c", _ENTRY, str(_PACKAGES), str(folder), str(SECONDS)]
+    command = [sys.executable, "-P", "-c", _ENTRY, str(_PACKAGES), str(folder), str(PROBE_SECONDS)]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if result.returncode == _FAILS:
         raise UserError(result.stdout.strip())
     if result.returncode == -signal.SIGXCPU:
         raise UserError(
-            f"{folder}: the paraphraser's chat template takes more than {SECONDS} seconds for one message; use another "
-            "model"
+            f"{folder}: the paraphraser's chat template takes more than {PROBE_SECONDS} seconds for one message; use "
+            "another model"
         )
     if result.returncode:
         reason = (result.stderr.strip() or f"status {result.returncode}").splitlines()[-1]

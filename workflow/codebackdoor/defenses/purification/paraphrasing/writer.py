@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from codebackdoor.batch_sizes import GPU_TOKENS
 from codebackdoor.defenses.purification.paraphrasing.settings import TEXT
 from codebackdoor.defenses.purification.paraphrasing.template import check_template, rendered
 from codebackdoor.defenses.views import TextView
@@ -30,7 +31,7 @@ from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokeniz
 #: How often control tokens are broken up: breaking one may join the parts of another.
 _ROUNDS = 8
 #: Tokens of one batch, prompts and longest outputs together.
-TOKENS = {"cpu": 8192, "cuda": 65536}
+WRITER_TOKENS = {"cpu": 8192, "cuda": GPU_TOKENS}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class Writer:
             chosen = [indices[number] for number in batch]
             answers.update(zip(chosen, self._answers([rows[index] for index in chosen]), strict=True))
 
-        for batch in bucketed([len(row) + self.longest for row in rows.values()], TOKENS[self.model.device.type]):
+        for batch in bucketed(
+            [len(row) + self.longest for row in rows.values()], WRITER_TOKENS[self.model.device.type]
+        ):
             halving(batch, run)
         return [answers.get(index) for index in range(len(texts))]
 
