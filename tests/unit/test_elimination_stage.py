@@ -131,6 +131,12 @@ def test_a_folder_without_an_inverted_trigger_is_said_before_anything_is_done(
         Inversion.read(searched)
 
 
+def test_a_method_without_a_trigger_refuses_that_of_another_elimination(tmp_path: Path, clean: Path) -> None:
+    job = DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / "out", 1)
+    with pytest.raises(UserError, match="fine_tuning inverts no trigger; leave out --inverted"):
+        stage.eliminate(FineTuningSettings(method="fine_tuning"), job, inverted=tmp_path / "earlier")
+
+
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
     seconds = stage.eliminate(SEARCH, DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / "out", 1))

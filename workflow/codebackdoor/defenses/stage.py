@@ -12,6 +12,7 @@ from codebackdoor.defenses import blinding, elimination, purification
 from codebackdoor.defenses.defender_view import defender_view
 from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.rewriting import blindly, write_purified
+from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.predictions import write_predictions
 from codebackdoor.victims.rows import examples, rewritten
@@ -31,8 +32,10 @@ def eliminate(
     ``elimination.json`` records the steps of the method. The edited victim keeps the card of the original one. A killed
     run of the same ``code`` (its fingerprint) is resumed from a hidden folder next to the results. ``inverted`` is the
     folder of an elimination with the same search settings on the same victim; its trigger or search trajectories, and
-    the seconds of its search, are reused.
+    the seconds of its search, are reused. UserError if the method inverts no trigger.
     """
+    if inverted is not None and not settings.inverts:
+        raise UserError(f"{settings.method} inverts no trigger; leave out --inverted")
     loaded, out = load_victim(job.victim), job.out
     card = getattr(loaded.model.config, KEY)
     view = defender_view(loaded, job.dataset, tuple(files.read_examples(job.clean)), job.helpers)

@@ -12,7 +12,7 @@ def completed(
 ) -> str:
     """The settings as JSON, with ``defaults`` for keys that they lack, and ``fixed`` values instead of their own.
 
-    Text that is no JSON object is returned as it is, for the parser to refuse.
+    Text that is not a JSON object is returned unchanged, for the parser to refuse.
     """
     text = settings if isinstance(settings, str) else json.dumps(dict(settings))
     try:
