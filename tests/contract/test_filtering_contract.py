@@ -83,7 +83,7 @@ def helpers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def make_view(method: str, helpers: dict[str, Path]) -> TextView:
+def view(method: str, helpers: dict[str, Path]) -> TextView:
     """What the filter sees: its helpers, and a victim with a planted backdoor if it looks at one."""
     if method in BY_VICTIM:
         return replace(training_view(), helpers=helpers)

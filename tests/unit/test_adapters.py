@@ -48,7 +48,8 @@ def test_merging_changes_no_logit(make) -> None:
     before = logits(victim)
     names = set(state(victim))
     adapters.attach(victim, AdapterSettings(rank=3), 1)
-    assert torch.equal(logits(victim), before), "fresh adapters change nothing"
+    # fresh adapters change nothing, except for the rounding of another kernel on some processors
+    torch.testing.assert_close(logits(victim), before, atol=1e-6, rtol=1e-6)
     adapters.merge(victim.model)
     moved(victim, AdapterSettings(rank=3))
     adapted = logits(victim)

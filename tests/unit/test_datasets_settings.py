@@ -62,7 +62,7 @@ def test_an_unknown_task_names_the_nearest() -> None:
         ({"tain": 5}, "tain"),
         ({"clean": 1.0}, "less than 1"),
         ({"original": "devign"}, "write `source: mirror`, or remove the key"),
-        ({"source": "mirror", "language": "c", "original": "devin"}, "'devin' is no .*; did you mean 'devign'"),
+        ({"source": "mirror", "language": "c", "original": "devin"}, "'devin' is not .*; did you mean 'devign'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
