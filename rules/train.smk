@@ -205,7 +205,7 @@ rule gradients:
         objective=lambda w: dag.parameters.settings("objective", w.objective),
         code=lambda w: dag.parameters.code("gradients", objective=w.objective),
     message:
-        "Compute the gradient of {wildcards.objective} with respect to the label's probability."
+        "Compute the gradient of the training loss, {wildcards.objective}."
     shell:
         "codebackdoor gradients --objective {params.objective:q} --out {output:q} --code {params.code}"
         " > {log:q} 2>&1"

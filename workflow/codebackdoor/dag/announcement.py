@@ -70,5 +70,5 @@ def title(message: str, wildcards: Mapping[str, str]) -> str:
         attack = labels.attack(Scenario("", "", wildcards["attack"], wildcards.get("rate", "0")))
         words |= {"attack": attack if wildcards["attack"] == NONE else f"attack {attack}", "rate": ""}
     text = re.sub(r"\s+", " ", message.format(wildcards=SimpleNamespace(**words)))
-    text = re.sub(r"(?: ?,)+(?=[,.)]| *$)", "", re.sub(r" ?(,\s*)+", ", ", text)).replace(" )", ")").rstrip(". ")
+    text = re.sub(r"(?: ?,)+(?= *(?:[,.)]|$))", "", re.sub(r" ?(,\s*)+", ", ", text)).replace(" )", ")").rstrip(". ")
     return text[:1].lower() + text[1:]
