@@ -121,6 +121,7 @@ lint: $(STAMP)  ## run only the checks, without the tests
 	snakefmt --check Snakefile workflow/Snakefile rules
 	snakemake --lint
 	codebackdoor schema --check schemas
+	codebackdoor methods --check docs/methods.md
 	pytest -q tests/unit/test_words.py
 
 schema: $(STAMP)  ## write schemas/ and the table of methods (docs/methods.md) from the settings classes

@@ -67,6 +67,9 @@ def test_the_table_of_methods_is_written_between_its_marks(tmp_path: Path) -> No
     assert page.read_text().startswith("before\n<!-- table methods -->\n\n| method | `method:` | kind |")
     assert page.read_text().endswith("|\n\n<!-- end of table -->\nafter\n")
     assert CliRunner().invoke(main, ["methods", "--check", str(page)]).exit_code == 0
+    page.write_text("<!-- table defects.seeds -->\n\n| seed |\n\n<!-- end of table -->\n")
+    assert "no table of methods; mark it with" in CliRunner().invoke(main, ["methods", str(page)]).output
+    assert "| seed |" in page.read_text()
     page.write_text("no marks")
     assert "no table of methods; mark it with" in CliRunner().invoke(main, ["methods", str(page)]).output
 

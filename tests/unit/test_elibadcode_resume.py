@@ -111,7 +111,7 @@ def test_a_damaged_file_of_states_is_passed_over(
     (tmp_path / "searches.json").write_text(text)
     assert outcomes(scan(tmp_path)) == outcomes(scan(None))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert str(tmp_path / "searches.json") in warning
+    assert warning.startswith("the saved progress")
     assert reason in warning
 
 

@@ -20,7 +20,7 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Pair
 from codebackdoor.victims.forward import similarities
 from codebackdoor.victims.inference import NOT_FINITE, predict_logits, text_vectors
-from codebackdoor.victims.retrieval import Retriever, mrr
+from codebackdoor.victims.retrieval import Retriever, reciprocal_ranks
 from codebackdoor.victims.victim import Victim
 
 #: Share of the clean samples on which the cost of unlearning is measured.
@@ -130,7 +130,7 @@ def accuracy(victim: Victim, rows: Sequence[Example]) -> float:
     predictions = Retriever(victim, rows, CLEAN_POOL).clean()
     if not np.isfinite([prediction.confidence for prediction in predictions]).all():
         raise UserError(NOT_FINITE)
-    return mrr(predictions)
+    return float(np.mean(reciprocal_ranks(predictions)))
 
 
 def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -31,8 +31,12 @@ def paste(page: Path, tables: Path) -> list[str]:
 
 
 def with_tables(text: str, tables: Mapping[str, str]) -> str:
-    """The text of a page with ``tables``, by name, in its blocks."""
-    return _BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", text)
+    """The text of a page with ``tables``, by name, in their blocks; other blocks stay as they are."""
+
+    def filled(block: re.Match[str]) -> str:
+        return f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}" if block[2] in tables else block[0]
+
+    return _BLOCK.sub(filled, text)
 
 
 def _body(table: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ def verify_sums(folder: Path) -> None:
         match = _LINE.fullmatch(line)
         if match is None:
             raise UserError(f"{sums}:{number}: not a line of sha256sum; {_again(folder)}")
-        # ./CHECKSUMS and FOLDER/../CHECKSUMS are CHECKSUMS
+        # ./FILE and FOLDER/../FILE are FILE
         path = Path(os.path.normpath(root / (match["name"] or match["tagged"])))
         if not path.is_relative_to(root):
             raise UserError(f"{sums}:{number}: {quoted(str(path))} is outside of {folder}; {_again(folder)}")

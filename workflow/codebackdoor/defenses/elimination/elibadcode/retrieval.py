@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from codebackdoor.batch_sizes import RACED_SHARE
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, AnchoringRule
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.elibadcode.words import TargetWords
@@ -37,7 +38,6 @@ from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.gradients import SlotGradients, embed
 from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
 from codebackdoor.defenses.elimination.inversion.search import Step, Trajectory
-from codebackdoor.defenses.elimination.inversion.settings import RACED_SHARE
 from codebackdoor.defenses.elimination.inversion.vocabulary import (
     Rendered,
     TriggerVocabulary,

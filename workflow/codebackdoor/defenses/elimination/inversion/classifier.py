@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codebackdoor.batch_sizes import RACED_SHARE
 from codebackdoor.defenses.elimination.inversion.candidates import (
     Candidate,
     VocabularyIndices,
@@ -27,7 +28,7 @@ from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.gradients import SlotGradients, embed
 from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
 from codebackdoor.defenses.elimination.inversion.search import Step
-from codebackdoor.defenses.elimination.inversion.settings import RACED_SHARE, GreedySearchSettings
+from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
 from codebackdoor.defenses.elimination.inversion.vocabulary import Rendered, TriggerVocabulary, rendered
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed

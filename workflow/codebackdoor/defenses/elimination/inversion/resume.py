@@ -45,11 +45,11 @@ class SearchProgress:
         try:
             content = files.read_json(self._file)
             if content["digest"] != self._digest:
-                log.warning("%s belongs to a scan with different inputs, settings or code; %s", self._file, _AGAIN)
+                log.warning("the saved progress is of a scan with different inputs, settings or code; %s", _AGAIN)
                 return {}
             states = dict(content["states"])
         except (UserError, KeyError, TypeError, ValueError) as error:
-            log.warning("%s is damaged (%s); %s", self._file, first_line(error), _AGAIN)
+            log.warning("the saved progress of this scan is damaged (%s); %s", first_line(error), _AGAIN)
             return {}
         log.info("resuming %d searches", len(states))
         return states

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
+from codebackdoor.batch_sizes import RACED_SHARE
 from codebackdoor.config.base import Head, ReadWhere
 from codebackdoor.costs.eliminations import positioning, search
 from codebackdoor.costs.work import PlannedVictim, Work
@@ -50,8 +51,6 @@ LossName = Literal["cross_entropy", "probability"]
 SCANNED = ("least_sensitive", "function_name")
 #: Those of ``position: scan_all``, which also tries a first statement of the body.
 SCANNED_ALL = (*SCANNED, "statement")
-#: Share of a step's candidates, the best on the first samples, that are scored on all samples (``race``).
-RACED_SHARE = 1 / 8
 
 
 class UnlearningBudget(Budget):
