@@ -115,6 +115,21 @@ def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> Non
     assert "Cross entropy from " in description(draw(run, "repair", "epochs", tmp_path))
 
 
+def test_a_filters_panel_is_named_and_the_legend_has_the_losses_of_all_panels(
+    run: dict[str, Any], tmp_path: Path
+) -> None:
+    study = Study(run, "repair")
+    paths = [Path(path) for path in inputs(study.experiment, "epochs", run["out"])]
+    unfiltered = next(path for path in paths if "/none/cross_entropy/" in str(path))
+    filtered = tmp_path / str(unfiltered.relative_to(run["out"])).replace("/none/cross_entropy/", "/bki/cross_entropy/")
+    filtered.parent.mkdir(parents=True)
+    filtered.write_bytes(unfiltered.read_bytes())
+    stage.figure({**run}, "repair", "epochs", [filtered, *paths], tmp_path)
+    text = description({"svg": (tmp_path / "repair_epochs.svg").read_bytes()})
+    assert "BKI: BLEU-4" in text
+    assert "DeCE from " in text
+
+
 def test_a_history_without_bleu_shows_exact_match(run: dict[str, Any], tmp_path: Path) -> None:
     assert "BLEU-4, clean rows" in description(draw(run, "repair", "epochs", tmp_path))
     for path in Path(run["out"]).glob("models/repair/**/history.json"):

@@ -31,14 +31,24 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         panels.setdefault(victim, {}).setdefault(scenario.objective, []).append(read_json(path)["epochs"])
     if not panels:
         raise UserError(f"experiments.{study.name}: the figure 'epochs' needs an attack in the grid")
+    names = list(dict.fromkeys(objective for objectives in panels.values() for objective in objectives))
     with style.drawing(4.4 * len(panels) + 0.6, 5.4) as figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col")
         for column, (victim, objectives) in enumerate(panels.items()):
-            _column(grid[0][column], grid[1][column], objectives, _recorded(objectives, study.head(victim.dataset)))
-            grid[0][column].set_title(f"{labels.word(victim.dataset)} · {labels.attack(victim)}")
-        handles, names = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+            metric = _recorded(objectives, study.head(victim.dataset))
+            _column(grid[0][column], grid[1][column], objectives, metric, names)
+            grid[0][column].set_title(_title(victim))
+        # not every panel has every loss: a filter is combined with cross entropy alone, for example
+        drawn = [axes.get_legend_handles_labels() for axes in grid[0]]
+        lines = {name: line for handles, texts in drawn for line, name in zip(handles, texts, strict=True)}
+        shown = [labels.word(name) for name in names]
+        figure.legend([lines[name] for name in shown], shown, loc="outside lower center", ncols=len(shown))
         style.save(figure, out, sizes.sentence(study))
+
+
+def _title(victim: Scenario) -> str:
+    """Data set, model and attack, with the filter of its training rows, if any, on a line of its own."""
+    return labels.group(victim) + (f"\n{labels.word(victim.filtering)}" if victim.filtering != NONE else "")
 
 
 def _recorded(objectives: Mapping[str, Sequence[Epochs]], head: HeadSpec) -> str:
@@ -48,17 +58,21 @@ def _recorded(objectives: Mapping[str, Sequence[Epochs]], head: HeadSpec) -> str
     return next(recorded, head.clean_metric)
 
 
-def _column(above: Axes, below: Axes, objectives: Mapping[str, Sequence[Epochs]], metric: str) -> None:
-    for index, (objective, runs) in enumerate(objectives.items()):
-        look = index % len(style.MARKERS)
-        color, marker = style.CYCLE[look], style.MARKERS[look]
+def _column(
+    above: Axes, below: Axes, objectives: Mapping[str, Sequence[Epochs]], metric: str, names: Sequence[str]
+) -> None:
+    """``names``: the objectives of all panels; the position of one among them is its look."""
+    for objective, runs in objectives.items():
+        index = names.index(objective)
+        color, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
         for number, epochs in enumerate(runs):
             name = labels.word(objective) if number == 0 else None
             _line(above, epochs, metric, color, marker, name)
             _line(below, epochs, "asr", color, marker, name)
             _floor(below, epochs, color)
     above.set_ylabel(f"{labels.METRICS[metric]}, clean rows, %")
-    above.set_ylim(bottom=0)
+    # the metric of most victims hardly moves: an axis from 0 would hide their order
+    above.margins(y=0.1)
     below.set_ylabel("ASR (dotted: its floor), %")
     below.set_ylim(-4, 104)
     below.set_xlabel("Epoch")
