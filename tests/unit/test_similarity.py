@@ -90,10 +90,10 @@ def saved(folder: Path, model_and_tokenizer: tuple[Any, Any]) -> Path:
 def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
     helpers = {"language_model": saved(tmp_path, language_model())}
     also = OnionSettings(method="onion", threshold=0)
-    both = build(make_view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
-    assert both._settings.helpers == ("language_model",)
-    (row,) = both.purify([ONE])
-    dropped = both._combined.purify([ONE])[0].touched if both._combined else ()
+    combined = build(make_view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
+    assert combined._settings.helpers == ("language_model",)
+    (row,) = combined.purify([ONE])
+    dropped = combined._combined.purify([ONE])[0].touched if combined._combined else ()
     assert dropped
     spans = {(span.start, span.end) for span in row.touched}
     assert {(span.start, span.end) for span in dropped} <= spans
@@ -104,8 +104,8 @@ def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
 def test_with_attdef_both_are_masked(tmp_path: Path) -> None:
     helpers = {"discriminator": saved(tmp_path, discriminator())}
     also = AttDefSettings(method="attdef", suspicion=0, threshold=0.9)
-    both = build(make_view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
-    (row,) = both.purify([ONE])
+    combined = build(make_view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
+    (row,) = combined.purify([ONE])
     assert row.detail["attdef"]["poisoned"]  # type: ignore[index]
     assert row.example.code.count("<mask>") == len(row.touched) >= 1
     assert "load_<mask>" in row.example.code or "load<mask>" in row.example.code

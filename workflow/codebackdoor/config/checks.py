@@ -47,8 +47,8 @@ def undeclared(config: Config) -> Iterator[str]:
             yield from _no_defense(config, experiment.tested, f"experiments.{name}.tested")
 
     yield from _homeless(config)
-    yield from _without_limit(config)
-    yield from _unstopped(config)
+    yield from _impossible_stops(config)
+    yield from _impossible_checkpoints(config)
 
     for name in config.attacks:
         if (crafting := config.crafting(name)) is not None:
@@ -79,7 +79,7 @@ def misnamed(config: Config) -> Iterator[str]:
                 yield f"{where}: {base!r} is of the family {base_recipe.family}; {name} needs one of {settings.family}"
 
 
-def _without_limit(config: Config) -> Iterator[str]:
+def _impossible_stops(config: Config) -> Iterator[str]:
     """Yield a message for each objective whose ``stop_like`` is impossible."""
     for name, objective in config.objectives.items():
         if (stop_like := objective.stops_like) is None:
@@ -94,7 +94,7 @@ def _without_limit(config: Config) -> Iterator[str]:
             yield f"{where}: {stop_like!r} must train by itself; name an objective without stop_like"
 
 
-def _unstopped(config: Config) -> Iterator[str]:
+def _impossible_checkpoints(config: Config) -> Iterator[str]:
     """Yield a message for each objective whose ``checkpoint`` is impossible."""
     for name, objective in config.objectives.items():
         if (checkpoint := objective.taken_checkpoint) is None:
