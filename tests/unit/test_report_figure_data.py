@@ -98,16 +98,15 @@ def test_a_loss_and_a_filter_are_swept_like_a_method_that_sees_a_victim() -> Non
         UserError, match=r"experiments\.losses\.swept: no defense against an attack in the grid has a number as 'alpa'"
     ):
         loaded({**overlay, "experiments": {"losses": {**experiment, "swept": "alpa"}}})
-    # of variants that share the value, the first is drawn
+    # one point cannot stand for two variants, whether they are of one method or of two
     steps = {**overlay["objectives"], "dece_steps": {"method": "dece", "clock": "step"}}
     grids = [{**grid, "objectives": ["dece", "dece_steps"]}]
-    config = loaded({"objectives": steps, "experiments": {"losses": {**experiment, "grid": grids}}})
-    [by_value] = sweep.variants(Study(config.model_dump(mode="json"), "losses"), "alpha").values()
-    assert {value: scenario.objective for value, scenario in by_value.items()} == {0.99: "dece"}
+    with pytest.raises(UserError, match=r"losses\.swept: dece and dece_steps both have alpha: 0\.99; give one"):
+        loaded({"objectives": steps, "experiments": {"losses": {**experiment, "grid": grids}}})
     # In-trust has an alpha of its own, which is 1 by default
     both = {"objectives": {**overlay["objectives"], "in_trust": {"method": "in_trust"}}}
     mixed = {**experiment, "grid": [{**grid, "objectives": [*grid["objectives"], "in_trust"]}]}
-    with pytest.raises(UserError, match=r"losses\.swept: dece and in_trust both have alpha: 1; give one"):
+    with pytest.raises(UserError, match=r"losses\.swept: smoothing and in_trust both have alpha: 1; give one"):
         loaded({**both, "experiments": {"losses": mixed}})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from codebackdoor.config.base import Helper, Settings, models_in, tag_of
-from codebackdoor.config.experiments import Experiment, scenarios, swept_values
+from codebackdoor.config.experiments import Experiment, defenses, scenarios, swept_values
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.model_settings import PRETRAINED, SHIPPED
 from codebackdoor.config.paths import LOCAL
@@ -214,7 +214,7 @@ def _looks_away(config: Config, experiment: Experiment) -> Iterator[str]:
 
 
 def _unfit_sweep(config: Config, experiment: Experiment) -> Iterator[str]:
-    """Yield why the figure `sweep` would have no points, or points of two methods at the same place."""
+    """Yield why the figure `sweep` would have no points, or two defenses at the same point."""
     swept = experiment.swept
     if swept is None:
         return
@@ -223,12 +223,13 @@ def _unfit_sweep(config: Config, experiment: Experiment) -> Iterator[str]:
         settings: Settings = getattr(config, section)[name]
         return settings.model_dump()
 
-    points: dict[tuple[Scenario, float], str] = {}
+    points: dict[tuple[Scenario, float], Scenario] = {}
     for scenario in scenarios(experiment):
-        for value, method in swept_values(scenario, swept, variant) if scenario.attack != NONE else ():
-            first = points.setdefault((scenario.undefended(), value), method)
-            if first != method:
-                yield f"{first} and {method} both have {swept}: {value:g}; give one of them its own experiment"
+        for value in swept_values(scenario, swept, variant) if scenario.attack != NONE else ():
+            first = points.setdefault((scenario.undefended(), value), scenario)
+            if first != scenario:
+                names = " and ".join("/".join(defenses(defended)) for defended in (first, scenario))
+                yield f"{names} both have {swept}: {value:g}; give one of them its own experiment"
     if not points:
         yield f"no defense against an attack in the grid has a number as {swept!r}"
 

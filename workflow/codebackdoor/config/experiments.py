@@ -270,8 +270,8 @@ def setting(variant: Mapping[str, Any], name: str) -> Any:
 
 def swept_values(
     scenario: Scenario, swept: str, variant: Callable[[str, str], Mapping[str, Any]]
-) -> Iterator[tuple[int | float, str]]:
-    """The numbers that the scenario's defenses have as the setting ``swept``, each with the defense's method.
+) -> Iterator[int | float]:
+    """The numbers that the scenario's defenses have as the setting ``swept``.
 
     ``variant`` returns the settings of a variant, given its section and its name.
     """
@@ -280,7 +280,7 @@ def swept_values(
         settings = {} if name == NONE else variant(section, name)
         value = setting(settings, swept)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield value, str(settings["method"])
+            yield value
 
 
 def rank(scenario: Scenario) -> tuple[int, ...]:

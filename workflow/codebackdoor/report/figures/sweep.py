@@ -64,9 +64,8 @@ def variants(study: Study, swept: str) -> Lines:
     lines: dict[Scenario, dict[float, Scenario]] = {}
     attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     for scenario in dict.fromkeys(attacked):
-        for value, _ in swept_values(scenario, swept, study.variant):
-            # further variants with the same value differ in a setting that is not swept
-            lines.setdefault(scenario.undefended(), {}).setdefault(value, scenario)
+        for value in swept_values(scenario, swept, study.variant):
+            lines.setdefault(scenario.undefended(), {})[value] = scenario
     return {victim: dict(sorted(by_value.items())) for victim, by_value in lines.items()}
 
 
