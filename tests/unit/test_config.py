@@ -529,6 +529,24 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         load([tmp_path / "config.yaml"])
 
 
+def test_an_overlay_that_is_read_alone_names_the_file_that_it_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlay, hint = ROOT / "configs/cross.yaml", "if this overrides config.yaml, name that file first: config.yaml"
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=f"missing key 'method'\n{hint} {re.escape(str(overlay))}$"):
+        load([overlay])
+    # with the file, what is missing is missing in the overlay
+    mistaken = tmp_path / "mine.yaml"
+    mistaken.write_text("models: {mine: {epochs: 1}}")
+    with pytest.raises(UserError, match="^models.mine: missing key 'architecture'$"):
+        load([Path("config.yaml"), mistaken])
+    # without such a file there is nothing to name
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="missing key 'method'$"):
+        load([overlay])
+
+
 def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
     with pytest.raises(UserError) as caught:
         validate(DEFAULT | {"seeds": 1})

@@ -17,6 +17,8 @@ from codebackdoor.parsing import DEPTH, LONGEST_NUMBER, check_values, parse_json
 
 #: Limits of one file: bytes, and values after expanding all aliases. This project's largest file has 5000 values.
 FILE_BYTES, VALUES = 1 << 20, 20_000
+#: The default study, in the current folder, which most other files override.
+DEFAULT = Path("config.yaml")
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -100,7 +102,18 @@ def load(paths: Sequence[Path]) -> Config:
     merged: dict[str, Any] = {}
     for path in paths:
         merged = merge(merged, read_yaml(path))
-    return validate(merged)
+    try:
+        return validate(merged)
+    except UserError as error:
+        raise UserError(f"{error}{_base_hint(paths, str(error))}") from None
+
+
+def _base_hint(paths: Sequence[Path], mistakes: str) -> str:
+    """A line to add to the mistakes if they may come from reading an overlay without the file that it overrides."""
+    is_partial = any("missing" in line for line in mistakes.splitlines())
+    if not is_partial or not DEFAULT.is_file() or any(path.absolute() == DEFAULT.absolute() for path in paths):
+        return ""
+    return f"\nif this overrides {DEFAULT}, name that file first: {DEFAULT} {' '.join(map(str, paths))}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
