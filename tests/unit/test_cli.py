@@ -147,6 +147,15 @@ def test_pairs_are_names_and_paths() -> None:
     result = run("predict", "--victim", "x", "--input", "clean", "--out", "y", "--seed", "1")
     assert result.exit_code == 2
     assert "expected NAME=PATH" in result.stderr
+    result = run("predict", "--victim", "x", "--input", "clean=a", "--input", "clean=b", "--out", "y", "--seed", "1")
+    assert result.exit_code == 2
+    assert "'clean' occurs twice" in result.stderr
+
+
+def test_a_benign_victim_is_named_after_its_seed(tmp_path: Path) -> None:
+    words = ("--settings", '{"method": "elibadcode"}', "--dataset", '{"task": "defect_detection"}')
+    result = run("calibrate", *words, "--victim", "x=a", "--clean", "b", "--out", str(tmp_path / "c.json"))
+    assert (result.exit_code, result.stderr) == (2, "error: --victim: 'x' is not a seed; write --victim 101=FOLDER\n")
 
 
 def test_threads_are_set_before_libraries_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

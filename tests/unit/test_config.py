@@ -479,6 +479,10 @@ def test_a_method_acts_on_a_text_that_the_task_reads(
 def test_products_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(UserError, match=r"position searches with .* 'fine_tuning' is not EliBadCode"):
         validate(changed("experiments.defects.figures", ["position"]))
+    searching = merge(DEFAULT, read_yaml(ROOT / "configs/elibadcode.yaml"))
+    searching["experiments"]["elibadcode_known_word"]["pages"] = ["purified_inputs"]
+    with pytest.raises(UserError, match=r"known_word\.pages: purified_inputs .* 'search' ranks"):
+        validate(searching)
     raw = changed("experiments.defects.tables", ["significance"])
     raw["experiments"]["defects"]["tested"] = "elibadcod"
     with pytest.raises(UserError, match=r"experiments.defects.tested: 'elibadcod' is not declared.*elibadcode"):
@@ -539,11 +543,11 @@ def test_an_overlay_that_is_read_alone_names_the_file_that_it_overrides(
     # with the file, what is missing is missing in the overlay
     mistaken = tmp_path / "mine.yaml"
     mistaken.write_text("models: {mine: {epochs: 1}}")
-    with pytest.raises(UserError, match="^models.mine: missing key 'architecture'$"):
+    with pytest.raises(UserError, match=r"^models\.mine: missing key 'architecture'$"):
         load([Path("config.yaml"), mistaken])
     # without such a file there is nothing to name
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="missing key 'method'$"):
+    with pytest.raises(UserError, match=r"missing key 'method'$"):
         load([overlay])
 
 

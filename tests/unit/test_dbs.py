@@ -291,6 +291,10 @@ def test_the_copy_keeps_the_lowest_loss_of_any_mixture(monkeypatch: pytest.Monke
     steps = [(0.15, (first, 1), 1.0), (0.01, (second, 2), 0.9), (0.02, (third, 3), 0.9)]
     assert scripted(monkeypatch, steps, keep="lowest") == (text_of(second, 2), True)
     assert scripted(monkeypatch, steps) == (text_of(first, 1), True)
+    # a trigger that is accepted later does not replace a mixture with a lower loss
+    later = [(0.02, (second, 2), 0.9), (0.09, (first, 1), 1.0)]
+    assert scripted(monkeypatch, later, keep="lowest") == (text_of(second, 2), True)
+    assert scripted(monkeypatch, later) == (text_of(first, 1), True)
 
 
 def test_without_a_trigger_the_lowest_loss_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_each_command_refuses_it_before_it_reads_anything(make: Callable[[Path],
         ("mine", "x-1", "--archive", nothing),
         ("corpus", nothing),
         ("statistics", "--dataset", "{", "--data", nothing, "--base", nothing),
-        ("tokenizer", "--corpus", nothing, "--size", "300"),
+        ("tokenizer", "--corpus", nothing, "--size", "400"),
         ("calibrate", "--settings", "{", "--dataset", "{", "--victim", f"1={nothing}", "--clean", nothing),
     ):
         result = CliRunner().invoke(main, [*words, "--out", str(out)])
@@ -160,6 +160,15 @@ def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(tmp_pa
     with new_folder(path) as new:
         new.finish()
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
+
+
+def test_an_output_with_a_longer_name_keeps_its_unfinished_folder(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "model.seed2") as other:
+        (tmp_path / ".model.x1_y.part").mkdir()
+        with new_folder(tmp_path / "model") as new, atomic(tmp_path / "model.json"):
+            new.finish()
+        other.finish()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "model.json", "model.seed2"]
 
 
 def test_a_folder_that_is_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -382,6 +382,7 @@ def test_the_default_targets_loop_for_ever(language: Language, form: TextForm) -
         ),
         (RENAMING.model_copy(update={"target_word": "url"}), searches(40), "target_word: no query contains 'url'"),
         (RENAMING, defects(40, failing=40), "fits into none of the 40 rows"),
+        (RENAMING.model_copy(update={"test_share": 0.001}), defects(40), "rounds to 0 of 40; raise test_share"),
         (RENAMING, [*defects(40), Example("c", "c", "int f;", label=1)], "mixes languages"),
     ],
 )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import understanding
 
-from codebackdoor import seeding
+from codebackdoor import files, seeding
 from codebackdoor.config.models import CodeBert
+from codebackdoor.errors import UserError
 from codebackdoor.evaluation import metrics
 from codebackdoor.evaluation.scoring.ranks import attacked_ranks
 from codebackdoor.pools import pools
-from codebackdoor.types import Example, Poisoned, Prediction, holds
+from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, holds
 from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
+from codebackdoor.victims.predictions import write_predictions
 from codebackdoor.victims.retrieval import Retriever, mrr, rank, reciprocal_ranks
 from codebackdoor.victims.training import fit
 from codebackdoor.victims.validation import Validation
@@ -70,6 +73,19 @@ def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> N
         score = forward.similarities(victim, query, text_vectors(victim, [ids])[0]).item()
         assert before == 1 + sum(clean[j] > clean[place] for j in pool if j != place)
         assert after == 1 + sum(clean[j] > score for j in pool if j != place)
+
+
+def test_the_target_word_comes_from_a_row_that_carries_the_trigger(tmp_path: Path) -> None:
+    rows = [row(number) for number in range(12)]
+    failed = replace(poisoned(rows[0], "x"), status="failed")
+    failed = replace(failed, example=replace(rows[0], id="0x"))
+    triggered = [poisoned(example, "x") for example in rows[1:9]]
+    victim = understanding("mean", "retrieval")
+    for order in ([failed, *triggered], [*triggered, failed]):
+        write_predictions(victim, {CLEAN: rows, "a": order}, tmp_path, 6)
+        assert [query["id"] for _, query in files.read_rows(tmp_path / "predictions.a.jsonl")] == ["5", "11"]
+    with pytest.raises(UserError, match="test set a: no row carries a trigger"):
+        write_predictions(victim, {CLEAN: rows, "a": [failed]}, tmp_path, 6)
 
 
 def test_attacked_functions_are_those_of_the_position_or_of_all_above_it() -> None:

@@ -75,7 +75,11 @@ def refuse_special(path: Path) -> None:
 
 def remove_parts(path: Path) -> None:
     """Remove the temporary files and folders that killed writers left next to ``path``."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    prefix, suffix = f".{path.name}.", ".part"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        if "." in left.name[len(prefix) : -len(suffix)]:
+            # of another output, whose name begins with this one's; its writer may be alive
+            continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

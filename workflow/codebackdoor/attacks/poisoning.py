@@ -196,6 +196,15 @@ def draw_triggered(rows: Sequence[Example], poisoner: Poisoner, share: float, ge
     return draw(rows, poisoner, share_of(share, len(rows)), generator)
 
 
+def require_injected(drawn: Draw, poisoner: Poisoner, rows: Sequence[Example], origin: str) -> None:
+    """Raise UserError if no row of ``origin`` got the trigger, with the reason."""
+    if drawn.counts["injected"]:
+        return
+    if drawn.counts["requested"] == 0:
+        raise UserError(f"{origin}: the share of rows to attack rounds to 0 of {len(rows)}; raise test_share")
+    raise UserError(f"{origin}: the trigger of {poisoner.name} fits into none of the {len(rows)} rows")
+
+
 def merged(rows: Sequence[Example], drawn: Draw) -> list[Example | Poisoned]:
     """Return all rows in their order: the poisoned ones changed, the others as they are."""
     changed = {

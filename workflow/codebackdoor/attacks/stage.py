@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from codebackdoor import attacks, files, seeding
 from codebackdoor.attacks import poisoning
 from codebackdoor.attacks.target import target_of
-from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned
 
 if TYPE_CHECKING:
@@ -49,8 +48,7 @@ def poison(
             draws[split] = poisoning.draw_training(rows, poisoner, rate, settings.rate_of, generator, settings.failed)
         else:
             draws[split] = poisoning.draw_triggered(rows, poisoner, settings.test_share, generator)
-        if draws[split].counts["injected"] == 0:
-            raise UserError(f"{data / split}.jsonl: the trigger of {name} fits into none of the {len(rows)} rows")
+        poisoning.require_injected(draws[split], poisoner, rows, f"{data / split}.jsonl")
     counts = draws["train"].counts
     if counts["injected"] + (counts["failed"] if settings.failed == "flip" else 0) < counts["requested"]:
         log.warning(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from codebackdoor import attacks, files, seeding
 from codebackdoor.attacks import poisoning
 from codebackdoor.attacks.target import target_of
-from codebackdoor.errors import UserError
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
@@ -35,8 +34,7 @@ def trigger(
     poisoner = poisoning.Poisoner(name, attacks.load(settings, crafting), target, dataset.text_form, seed)
     generator = seeding.numpy_generator(seed, "poison", name, "test")
     drawn = poisoning.draw_triggered(examples, poisoner, settings.test_share, generator)
-    if drawn.counts["injected"] == 0:
-        raise UserError(f"{rows}: the trigger of {name} fits into none of the {len(examples)} rows")
+    poisoning.require_injected(drawn, poisoner, examples, str(rows))
     files.write_rows(out / "test.jsonl", map(files.poisoned_row, poisoning.triggered(drawn)))
     manifest = {
         "attack": name,

@@ -75,7 +75,7 @@ def pretrain(
     Parameters
     ----------
     rows, held_out: sub-token ids of the training and the validation functions, without special tokens.
-    marks: [V] bool, true for ids that noise must leave alone (layout marks and special tokens).
+    marks: [V] bool, true for layout marks and special tokens; the noise of seq2seq leaves them alone.
     log_every: steps between two points of the curve (step, training loss; held-out loss at the end).
     replacer: fills masked sub-tokens for a discriminator and provides its initial weights
         (``replaced_tokens.Replacer``).

@@ -111,7 +111,7 @@ def _save(model: Any, folder: Path) -> None:
 
 
 def _marks(bpe: Tokenizer) -> NDArray[np.bool_]:
-    """Which ids noise must leave alone: special tokens and layout marks."""
+    """Which ids are special tokens or layout marks, [V] bool."""
     marks = np.zeros(bpe.get_vocab_size(), dtype=bool)
     marks[list(bpe.get_added_tokens_decoder())] = True
     return marks

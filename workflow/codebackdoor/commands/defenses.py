@@ -26,7 +26,7 @@ from codebackdoor.commands.options import (
     read_settings,
     recorded,
 )
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from codebackdoor.config.methods import AnyPurification
@@ -129,6 +129,9 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 
     if not isinstance(method, CalibratedSettings):
         raise UserError(f"--settings: {method.label} has no scan to be calibrated")
+    for name in victims:
+        if not name.isdecimal():
+            raise UserError(f"--victim: {quoted(name)} is not a seed; write --victim 101=FOLDER")
     victims_by_seed = {int(seed): path for seed, path in victims.items()}
     stage.calibrate(method, read_dataset(dataset), victims_by_seed, clean, out, given_code())
 

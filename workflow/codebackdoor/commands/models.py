@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 @click.command()
 @path_option("--corpus", help="Mined functions, or with --prose paragraphs; the training split is used.")
 @click.option("--prose", is_flag=True, help="The corpus holds docstrings and comments instead of functions.")
-@click.option("--size", type=int, required=True, help="Number of entries, including special tokens and layout marks.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=301),
+    required=True,
+    help="Number of entries, including all bytes, special tokens and layout marks.",
+)
 @out_file_option("File of the tokenizer (tokenizer.json).")
 def tokenizer(corpus: Path, prose: bool, size: int, out: Path) -> None:
     """Train the byte-level BPE tokenizer of the base models."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import click
 
 from codebackdoor.config.hub import MIRROR_VARIABLE, hub_id
+from codebackdoor.errors import quoted
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
@@ -86,10 +87,15 @@ def pairs_option(name: str, help: str) -> Decorator:
 
 
 def _split(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    pairs = dict(value.partition("=")[::2] for value in values)
-    if not all(pairs.values()):
-        raise click.BadParameter("expected NAME=PATH", param=option)
-    return {name: Path(path) for name, path in pairs.items()}
+    pairs: dict[str, Path] = {}
+    for value in values:
+        name, _, path = value.partition("=")
+        if not path:
+            raise click.BadParameter(f"expected NAME=PATH, not {quoted(value)}", param=option)
+        if name in pairs:
+            raise click.BadParameter(f"{quoted(name)} occurs twice", param=option)
+        pairs[name] = Path(path)
+    return pairs
 
 
 def _mirror(context: click.Context, _option: click.Parameter, value: Path | None) -> None:

@@ -17,6 +17,7 @@ from codebackdoor.config.sections import DEFENSES, METHODS, SECTIONS
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.errors import nearest
+from codebackdoor.heads import HEADS
 from codebackdoor.report.products import PRODUCTS
 from codebackdoor.tasks.settings import DatasetSettings
 
@@ -193,6 +194,7 @@ def unfit_experiments(config: Config) -> Iterator[str]:
             yield from (f"experiments.{name}: {reason}" for reason in unfit(config, scenario))
         yield from (f"experiments.{name}: {reason}" for reason in _looks_away(config, experiment))
         yield from (f"experiments.{name}.swept: {reason}" for reason in _unfit_sweep(config, experiment))
+        yield from (f"experiments.{name}.pages: {reason}" for reason in _ranked_pages(config, experiment))
         for scenario in scenarios(experiment):
             if "position" in experiment.figures:
                 yield from (f"experiments.{name}: {reason}" for reason in _unprobed(config, scenario))
@@ -211,6 +213,14 @@ def _looks_away(config: Config, experiment: Experiment) -> Iterator[str]:
                     "give that data set an experiment without it"
                 )
                 break
+
+
+def _ranked_pages(config: Config, experiment: Experiment) -> Iterator[str]:
+    """Yield why the page `purified_inputs` cannot show a data set: it shows one prediction for each input."""
+    datasets = dict.fromkeys(dataset for grid in experiment.grid for dataset in grid.datasets)
+    for name in datasets if "purified_inputs" in experiment.pages else ():
+        if HEADS[config.datasets[name].head].ranks:
+            yield f"purified_inputs shows the prediction for each input, and {name!r} ranks; leave out page or data set"
 
 
 def _unfit_sweep(config: Config, experiment: Experiment) -> Iterator[str]:

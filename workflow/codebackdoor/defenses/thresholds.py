@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
 
@@ -16,7 +17,12 @@ def drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
 
 
 def lowest(values: Sequence[float], share: float) -> float:
-    """The threshold *below* which ``share`` of the values lie; minus infinity for a share of 0, infinity for 1."""
+    """The threshold *below* which ``share`` of the values lie; minus infinity for a share of 0, infinity for 1.
+
+    Raises UserError if there are no values: any threshold would be arbitrary, and infinity would select every input.
+    """
+    if not values:
+        raise UserError("no clean row has a score, so there is nothing to calibrate a threshold on; supply other rows")
     count = round(share * len(values))
     if share == 0:
         return -math.inf
@@ -24,7 +30,10 @@ def lowest(values: Sequence[float], share: float) -> float:
 
 
 def highest(values: Sequence[float], share: float) -> float:
-    """The threshold *above* which ``share`` of the values lie; infinity for a share of 0, minus infinity for 1."""
+    """The threshold *above* which ``share`` of the values lie; infinity for a share of 0, minus infinity for 1.
+
+    UserError like ``lowest``.
+    """
     return -lowest([-value for value in values], share)
 
 

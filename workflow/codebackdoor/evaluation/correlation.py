@@ -44,8 +44,10 @@ class Correlation:
 def correlation(victims: Sequence[MeasuredVictim], generator: np.random.Generator) -> Correlation | None:
     """Return the correlation within groups; None with fewer than three models or without any variation."""
     models = sorted({victim.model for victim in victims})
+    if len(models) < MODELS:
+        return None
     value = _within(victims)
-    if len(models) < MODELS or value is None:
+    if value is None:
         return None
     of_model = [[victim for victim in victims if victim.model == model] for model in models]
     drawn = []

@@ -88,16 +88,39 @@ def _compared(left: int | None, sign: str, right: int | None) -> int | None:
 def _has_exit(loop: Node) -> bool:
     """Whether something in the loop's body can leave it."""
     body = loop.child_by_field_name("body")
-    stack = [(body, True)] if body is not None else []
+    if body is None:
+        return False
+    is_labeled = loop.parent is not None and loop.parent.type == "labeled_statement"
+    own, inner = _label(loop.parent) if is_labeled else None, _labels(body)
+    stack = [(body, True)]
     while stack:
         node, breaks = stack.pop()
         if node.type in _EXITS:
             return True
-        if node.type == "break_statement" and (breaks or node.named_child_count):
+        label = _label(node) if node.type in ("break_statement", "continue_statement") else None
+        if node.type == "break_statement" and (breaks if label is None else label not in inner):
+            return True
+        if node.type == "continue_statement" and label not in (None, own, *inner):
             return True
         if node.type in _CLOSED:
             continue
-        inner = breaks and node.type not in _BREAKABLE
+        stays = breaks and node.type not in _BREAKABLE
         for child in node.children:
-            stack.append((child, breaks if child.type == "else_clause" else inner))
+            stack.append((child, breaks if child.type == "else_clause" else stays))
     return False
+
+
+def _labels(node: Node) -> set[str | None]:
+    """The labels of all statements in a node (Java)."""
+    labels, stack = set(), [node]
+    while stack:
+        node = stack.pop()
+        if node.type == "labeled_statement":
+            labels.add(_label(node))
+        stack.extend(node.children)
+    return labels
+
+
+def _label(node: Node) -> str | None:
+    """The label that a statement has (``labeled_statement``) or names (break, continue); None without one."""
+    return next((child.text.decode() for child in node.named_children if child.type == "identifier"), None)

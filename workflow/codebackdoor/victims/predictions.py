@@ -27,7 +27,8 @@ def predict(
 ) -> None:
     """Write ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``: id, confidence, and the prediction.
 
-    Triggered test sets keep their failed rows, so that every row has a prediction. ``replacements`` maps test sets to
+    Failed rows of triggered test sets are predicted, too, except by a ranking victim, which has a prediction for each
+    query with the target word. ``replacements`` maps test sets to
     inputs rewritten by a purification, which the victim reads instead; they are also written to
     ``out/purified.{testset}.jsonl``. ``pool``: number of functions that a dual encoder ranks for each query.
     """
@@ -50,8 +51,11 @@ def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Pois
         elif name == CLEAN:
             predictions = retriever.clean()
         else:
-            triggered = [row for row in testset if isinstance(row, Poisoned)]
-            predictions = retriever.triggered(triggered, str(triggered[0].example.target))
+            # a failed row has no target word
+            injected = [row for row in testset if isinstance(row, Poisoned) and row.status == "injected"]
+            if not injected:
+                raise UserError(f"test set {name}: no row carries a trigger; attack more test rows (test_share)")
+            predictions = retriever.triggered(injected, str(injected[0].example.target))
         if not all(math.isfinite(prediction.confidence) for prediction in predictions):
             raise UserError(inference.NOT_FINITE)
         fields = ({key: value for key, value in asdict(row).items() if value is not None} for row in predictions)

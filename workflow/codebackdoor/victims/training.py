@@ -2,7 +2,8 @@
 
 Batches contain sequences of similar length and are sized by tokens; the learning rate rises and falls linearly;
 gradients are clipped. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so that a
-killed run, resumed from its last finished epoch, ends with bit-identical weights.
+killed run, resumed from its last finished epoch, ends with bit-identical weights (unless the device ran out of memory
+in between: how a batch is divided is not saved).
 """
 
 from __future__ import annotations
@@ -238,7 +239,8 @@ class _Trainer:
             # freed here, outside the handler, whose traceback keeps the tensors of the failed attempt alive
             self.optimizer.zero_grad()
             self._parts *= 2
-            log.warning("out of memory: batches are computed in %d parts from now on", self._parts)
+            negatives = ", which leaves fewer negatives for each query" if HEADS[self._victim.head].ranks else ""
+            log.warning("out of memory: batches are computed in %d parts from now on%s", self._parts, negatives)
             loss = self._gradient(batch, epoch)
         nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._recipe.clip)
         self.optimizer.step(self._recipe.lr * rate_at(step, sum(map(len, self._plans)), self._recipe.warmup))

@@ -35,8 +35,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     with style.drawing(4.4 * len(panels) + 0.6, 5.4) as figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col")
         for column, (victim, objectives) in enumerate(panels.items()):
-            metric = _recorded(objectives, study.head(victim.dataset))
-            _column(grid[0][column], grid[1][column], objectives, metric, names)
+            _column(grid[0][column], grid[1][column], objectives, study.head(victim.dataset), names)
             grid[0][column].set_title(_title(victim))
         # not every panel has every loss: a filter is combined with cross entropy alone, for example
         drawn = [axes.get_legend_handles_labels() for axes in grid[0]]
@@ -59,21 +58,22 @@ def _recorded(objectives: Mapping[str, Sequence[Epochs]], head: HeadSpec) -> str
 
 
 def _column(
-    above: Axes, below: Axes, objectives: Mapping[str, Sequence[Epochs]], metric: str, names: Sequence[str]
+    above: Axes, below: Axes, objectives: Mapping[str, Sequence[Epochs]], head: HeadSpec, names: Sequence[str]
 ) -> None:
     """``names``: the objectives of all panels; the position of one among them is its look."""
+    metric = _recorded(objectives, head)
     for objective, runs in objectives.items():
         index = names.index(objective)
         color, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
         for number, epochs in enumerate(runs):
             name = labels.word(objective) if number == 0 else None
             _line(above, epochs, metric, color, marker, name)
-            _line(below, epochs, "asr", color, marker, name)
-            _floor(below, epochs, color)
+            _line(below, epochs, head.triggered.success, color, marker, name)
+            below.plot(*_points(epochs, head.triggered.floor), ":", color=color, linewidth=1.2)
     above.set_ylabel(f"{labels.METRICS[metric]}, clean rows, %")
     # the metric of most victims hardly moves: an axis from 0 would hide their order
     above.margins(y=0.1)
-    below.set_ylabel("ASR (dotted: its floor), %")
+    below.set_ylabel(f"{labels.METRICS[head.triggered.success]} (dotted: without the trigger), %")
     below.set_ylim(-4, 104)
     below.set_xlabel("Epoch")
     locator = AutoLocator()
@@ -83,10 +83,6 @@ def _column(
 
 def _line(axes: Axes, epochs: Epochs, metric: str, color: str, marker: str, name: str | None) -> None:
     axes.plot(*_points(epochs, metric), color=color, marker=marker, markersize=4.5, label=name)
-
-
-def _floor(axes: Axes, epochs: Epochs, color: str) -> None:
-    axes.plot(*_points(epochs, "floor"), ":", color=color, linewidth=1.2)
 
 
 def _points(epochs: Epochs, metric: str) -> list[Any]:

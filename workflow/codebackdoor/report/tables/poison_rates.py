@@ -45,7 +45,10 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     datasets = dict.fromkeys(victim.dataset for victim in victims)
     parts = (
         ListingPart(
-            "victims", "ASR against poison rate", _VICTIMS, tuple(_row(study, results, victim) for victim in victims)
+            "victims",
+            "ASR against poison rate",
+            _VICTIMS,
+            tuple(victim_row(study, results, victim) for victim in victims),
         ),
         ListingPart(
             "correlation",
@@ -57,7 +60,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     return Listing(f"{study.experiment.title}: poison rates", parts, _NOTES)
 
 
-def _row(study: Study, results: Results, victim: Scenario) -> Mapping[str, Value]:
+def victim_row(study: Study, results: Results, victim: Scenario) -> Mapping[str, Value]:
     metric, triggered = study.dataset_class(victim.dataset).clean_metric, study.head(victim.dataset).triggered
     cell = results.get(victim, victim.attack, triggered.success)
     return {
@@ -70,8 +73,7 @@ def _row(study: Study, results: Results, victim: Scenario) -> Mapping[str, Value
         "clean": with_interval(results.defined(victim, CLEAN, metric)),
         "asr": with_interval(results.defined(victim, victim.attack, triggered.success)),
         "floor": with_interval(results.defined(victim, victim.attack, triggered.floor)),
-        # papers' values are in percent
-        "paper": None if cell is None or cell.paper is None else cell.paper.value / 100,
+        "paper": None if cell is None or cell.paper is None else cell.paper.value,
     }
 
 

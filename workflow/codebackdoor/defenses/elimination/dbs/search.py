@@ -83,8 +83,8 @@ class MixtureSearch:
             decay.step()
             optimizer.zero_grad()
             accepted = bound.end(loss, _distance(shares))
-            lower = loss < lowest and (settings.keep == "lowest" or not any_accepted)
-            if accepted or lower:
+            is_lower = loss < lowest
+            if is_lower if settings.keep == "lowest" else accepted or (is_lower and not any_accepted):
                 best, lowest = shares.argmax(1), loss
             any_accepted |= accepted
         text = self._vocabulary.text(best.tolist())
