@@ -33,10 +33,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from codebackdoor import files, syntax
+from codebackdoor.defenses.helpers import CAUSAL, MASKED, load_helper
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
 from codebackdoor.defenses.purification.codepurify.method import CodePurify
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.helpers import CAUSAL, MASKED, load_helper
 from codebackdoor.defenses.purification.onion.method import Onion, words
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.method import LineEffects, OSeqL

@@ -11,12 +11,12 @@ import torch
 from purification_models import LENGTH, example, language_model, make_view, planted
 from tiny_models import generator
 
+from codebackdoor.defenses.inputs.words import cut_words
 from codebackdoor.defenses.purification.onion.affordable import SHARES
 from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion, words
 from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.performance import performance
-from codebackdoor.defenses.purification.words import cut_words
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example

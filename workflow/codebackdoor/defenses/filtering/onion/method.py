@@ -15,7 +15,7 @@ from codebackdoor import syntax
 from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.purification.functions import apart
+from codebackdoor.defenses.inputs.functions import apart
 from codebackdoor.defenses.purification.onion import method as onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.views import TextView, TrainingRow

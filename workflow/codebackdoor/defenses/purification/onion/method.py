@@ -16,12 +16,12 @@ from typing import Any
 
 from codebackdoor import syntax
 from codebackdoor.defenses import thresholds
-from codebackdoor.defenses.purification.functions import apart, together
-from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
+from codebackdoor.defenses.helpers import CAUSAL, load_helper
+from codebackdoor.defenses.inputs.functions import apart, together
+from codebackdoor.defenses.inputs.token_spans import split
+from codebackdoor.defenses.inputs.words import cut_spans, cut_words
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
-from codebackdoor.defenses.purification.token_spans import split
-from codebackdoor.defenses.purification.words import cut_spans, cut_words
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Field, Purified, Span, TextForm
