@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference, Settings
 from codebackdoor.costs.work import PlannedVictim, RowSet, Work
-from codebackdoor.defenses.purification.settings import Decided
+from codebackdoor.defenses.settings import Decided
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
 Names = Literal["declared", "all"]
