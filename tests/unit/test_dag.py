@@ -321,21 +321,33 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
         (
             "rewrite",
             "defenses.purification.onion.method",
-            ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
+            ("elibadcode", "codepurify", "scoring", "training", "fine_tuning", "inference"),
         ),
         (
             "filter",
             "defenses.filtering.onion.method",
-            ("elibadcode", "codepurify", "training", "inference", "similarity"),
+            ("elibadcode", "codepurify", "scoring", "purification", "training", "inference"),
         ),
-        ("purify", "defenses.purification.codepurify.method", ("elibadcode", "onion", "training", "fine_tuning")),
+        (
+            "purify",
+            "defenses.purification.codepurify.method",
+            ("elibadcode", "onion", "word_scores", "training", "fine_tuning"),
+        ),
         (
             "purify",
             "defenses.purification.attdef.method",
-            ("elibadcode", "onion", "codepurify", "training", "similarity"),
+            ("elibadcode", "onion", "codepurify", "suspicion", "training", "similarity"),
         ),
-        ("eliminate", "defenses.elimination.fine_tuning.method", ("elibadcode", "onion", "codepurify", "training")),
-        ("eliminate", "defenses.elimination.elibadcode.method", ("onion", "codepurify", "training", "fine_tuning")),
+        (
+            "eliminate",
+            "defenses.elimination.fine_tuning.method",
+            ("elibadcode", "suspicion", "purification", "training"),
+        ),
+        (
+            "eliminate",
+            "defenses.elimination.elibadcode.method",
+            ("suspicion", "purification", "training", "fine_tuning"),
+        ),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),
     ],
 )

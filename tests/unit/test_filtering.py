@@ -15,9 +15,8 @@ from purification_models import example, language_model, trained_language_model
 from codebackdoor import files
 from codebackdoor.defenses.filtering.onion.method import OnionFilter, Suspect
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.purification.onion import method as onion
-from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.stages.filtering import sift
+from codebackdoor.defenses.suspicion.word_scores import WordScorer
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -37,12 +36,7 @@ def _one_thread() -> None:
 
 def sifter(clean: tuple[Example, ...] = CLEAN, trained: bool = True, **settings: Any) -> OnionFilter:
     view = TextView("defect_detection", "python", "lexed", clean)
-    scorer = onion.Onion(
-        view,
-        *(trained_language_model() if trained else language_model()),
-        OnionSettings.model_validate({"method": "onion", "threshold": 0.0}),
-        1,
-    )
+    scorer = WordScorer(view, *(trained_language_model() if trained else language_model()))
     return OnionFilter(view, scorer, OnionFilterSettings.model_validate({"method": "onion", **settings}), 1)
 
 

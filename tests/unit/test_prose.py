@@ -131,7 +131,7 @@ def test_the_english_model_learns_from_prose(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("basemodels/english").is_dir(), reason="no base model of English ships")
 def test_the_shipped_english_model_prefers_english() -> None:
     from codebackdoor.defenses.helpers import CAUSAL, load_helper
-    from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
+    from codebackdoor.defenses.suspicion.perplexity import TokenizedWords, surprises
     from codebackdoor.defenses.views import TextView
 
     folder = Path("basemodels/english")
