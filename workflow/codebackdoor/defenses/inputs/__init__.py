@@ -1,1 +1,1 @@
-"""The texts of an input, as filters, purifications and suspicion scores take them apart and put them together again."""
+"""Splits inputs into functions and sub-tokens, cuts words out, and yields many inputs in parts; knows no method."""
