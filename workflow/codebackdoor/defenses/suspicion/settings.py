@@ -1,4 +1,7 @@
-"""Settings of what is masked in an input, and of how its suspicion scores are measured and summarized; their work."""
+"""Settings of what is masked in an input, and of how its suspicion scores are measured and summarized.
+
+Word scores have no settings of their own; ``word_scoring`` is their work.
+"""
 
 from __future__ import annotations
 
