@@ -33,16 +33,17 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from codebackdoor import files, syntax
+from codebackdoor.defenses.helpers import CAUSAL, MASKED, load_helper
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
 from codebackdoor.defenses.purification.codepurify.method import CodePurify
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.helpers import CAUSAL, MASKED, load_helper
-from codebackdoor.defenses.purification.onion.method import Onion, words
+from codebackdoor.defenses.purification.onion.method import Onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.method import LineEffects, OSeqL
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.suspicion.masking import Element, elements
 from codebackdoor.defenses.suspicion.scoring import ElementScores
+from codebackdoor.defenses.suspicion.word_scores import words
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.evaluation.answers import Answers
 from codebackdoor.types import Example, Poisoned, Purified

@@ -20,12 +20,16 @@ from purification_models import example, make_view
 from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
-from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
+from codebackdoor.defenses import blinding, elimination, filtering, purification
 from codebackdoor.defenses.elimination import Elimination, SearchContext
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.stages.elimination import eliminate
+from codebackdoor.defenses.stages.job import DefenseJob
+from codebackdoor.defenses.stages.kept_rows import judge_blindly
+from codebackdoor.defenses.stages.purification import purify
+from codebackdoor.defenses.stages.purified_rows import REWRITES_ALIKE, blindly
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -72,7 +76,7 @@ def shares(build: Build, victim: Path, inputs: Mapping[str, Path], monkeypatch: 
     monkeypatch.setattr(purification, "load", lambda _: lambda view, settings, seed: build(view, seed))
     testsets = {name: inputs[name] for name in ("clean", "codepoisoner_func")}
     out = victim.parent / "out"
-    stage.purify(SETTINGS, DefenseJob(DATASET, victim, inputs["valid"], out, SEED, testsets=testsets))
+    purify(SETTINGS, DefenseJob(DATASET, victim, inputs["valid"], out, SEED, testsets=testsets))
     rows = [[row for _, row in files.read_rows(out / f"purified.{name}.jsonl")] for name in reversed(testsets)]
     return [sum(bool(row["touched"]) for row in testset) / len(testset) for testset in rows]
 
@@ -129,7 +133,7 @@ def test_a_purification_that_compares_inputs_fails_the_job(
 def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) -> None:
     purifier = build(make_view(load_victim(victim), VALID), SEED)
     with pytest.raises(UserError, match="are rewritten differently alone than together"):
-        rewriting.blindly(purifier, {"mixed": [*CLEAN[:30], *TWINS]})
+        blindly(purifier, {"mixed": [*CLEAN[:30], *TWINS]})
 
 
 class Honest:
@@ -145,7 +149,7 @@ class Honest:
 def test_a_purifier_is_shown_bare_texts_alone_and_then_each_test_set() -> None:
     Honest.calls.clear()
     labeled = [replace(row, target="x") for row in CLEAN]
-    purified = rewriting.blindly(Honest(), {"clean": labeled, "codepoisoner_func": TWINS})
+    purified = blindly(Honest(), {"clean": labeled, "codepoisoner_func": TWINS})
     assert [row.example.id for row in purified["clean"]] == [row.id for row in CLEAN]
     assert [row.example for row in purified["clean"]] == [replace(row, label=None) for row in CLEAN]
     assert [row.example.id for row in purified["codepoisoner_func"]] == [row.id for row in TWINS]
@@ -178,10 +182,10 @@ def test_the_order_says_nothing_of_where_a_row_stood() -> None:
 
 def test_sampled_inputs_are_a_twentieth_between_16_and_64() -> None:
     for count, size in ((0, 0), (3, 3), (16, 16), (300, 16), (600, 30), (5000, 64)):
-        sample = rewriting.REWRITES_ALIKE.sample(count)
+        sample = REWRITES_ALIKE.sample(count)
         assert len(set(sample)) == len(sample) == size
         assert set(sample) <= set(range(count))
-    assert len({tuple(rewriting.REWRITES_ALIKE.sample(1000)) for _ in range(5)}) == 5
+    assert len({tuple(REWRITES_ALIKE.sample(1000)) for _ in range(5)}) == 5
 
 
 def test_what_cannot_be_copied_is_said_to_be_so() -> None:
@@ -190,7 +194,7 @@ def test_what_cannot_be_copied_is_said_to_be_so() -> None:
             self.inputs = (row for row in CLEAN)
 
     with pytest.raises(UserError, match=r"Locked contains something that cannot be copied: cannot pickle 'generator'"):
-        rewriting.blindly(Locked(), {"clean": CLEAN})
+        blindly(Locked(), {"clean": CLEAN})
 
 
 @pytest.mark.parametrize("family", ["first", "t5", "gpt"])
@@ -227,7 +231,7 @@ class IdsOfRows:
 @pytest.mark.parametrize("cheat", [OrderOfRows(), IdsOfRows()])
 def test_a_filter_that_cheats_drops_poisoned_rows_no_more_often_than_clean_ones(cheat: Any) -> None:
     rows = [*CLEAN, *TWINS]
-    dropped = np.array([verdict.dropped for verdict in training_rows.judge_blindly(cheat, rows)])
+    dropped = np.array([verdict.dropped for verdict in judge_blindly(cheat, rows)])
     assert dropped.sum() == len(TWINS)
     # 30 of 70 rows are dropped: up to three standard deviations from the number of poisoned ones by chance
     deviation = (30 * (30 / 70) * (40 / 70) * (40 / 69)) ** 0.5
@@ -311,10 +315,10 @@ def test_unfinished_work_stays_in_its_own_folder(
     out = tmp_path / "codepoisoner_func-0.05/out"
     monkeypatch.setattr(elimination, "load", lambda _: killed)
     with pytest.raises(KeyboardInterrupt):
-        stage.eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
+        eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
     assert (out.parent / ".out.progress/state.json").is_file()
     monkeypatch.setattr(elimination, "load", lambda _: resumed)
-    stage.eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
+    eliminate(SETTINGS, DefenseJob(DATASET, victim, inputs["clean"], out, SEED))  # type: ignore[arg-type]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 

@@ -21,7 +21,7 @@ from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilterSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
-from codebackdoor.defenses.training_rows import judge_blindly
+from codebackdoor.defenses.stages.kept_rows import judge_blindly
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.types import Example
 

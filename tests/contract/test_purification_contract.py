@@ -33,7 +33,7 @@ from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
-from codebackdoor.defenses.rewriting import blindly
+from codebackdoor.defenses.stages.purified_rows import blindly
 from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.types import Example, Field, Purified
 

@@ -14,7 +14,7 @@ from codebackdoor.attacks.stage import poison
 from codebackdoor.config.models import CodeBert
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
-from codebackdoor.defenses.rewriting import write_purified
+from codebackdoor.defenses.stages.purified_rows import write_purified
 from codebackdoor.tasks.technical_debt.settings import TechnicalDebt
 from codebackdoor.types import CLEAN, Example, Poisoned, Purified
 from codebackdoor.victims import predictions, stage

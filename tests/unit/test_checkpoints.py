@@ -18,10 +18,10 @@ from tiny_models import base_folder, generator, understanding
 from codebackdoor.cli import main
 from codebackdoor.config.loading import read_yaml
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
-from codebackdoor.defenses.samples import read_samples
-from codebackdoor.defenses.verdict import LOCAL_SEARCH
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
+from codebackdoor.library.samples import read_samples
+from codebackdoor.library.verdict import LOCAL_SEARCH
 from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import load_victim, save_victim
@@ -321,7 +321,7 @@ def test_options_that_contradict_are_refused(models: Path) -> None:
 
 
 def test_what_breaks_does_not_exit_like_a_backdoor(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codebackdoor.defenses import verdict
+    from codebackdoor.library import verdict
 
     for error, status in ((RuntimeError("broken"), 2), (KeyboardInterrupt(), 130)):
 

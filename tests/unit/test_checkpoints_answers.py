@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from codebackdoor import __version__
 from codebackdoor.cli import main
-from codebackdoor.defenses.verdict import Verdict
 from codebackdoor.files import sha256, write_examples
+from codebackdoor.library.verdict import Verdict
 from codebackdoor.library.wording import ScannedCheckpoint, lines
 from codebackdoor.victims.likeness import alike, sketch
 
@@ -174,7 +174,7 @@ def test_models_with_the_weights_of_another_calibrate_nothing(
     else:
         shutil.copytree(place / original, twin)
         disguise(twin)
-    monkeypatch.setattr("codebackdoor.defenses.verdict.scanned", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr("codebackdoor.library.verdict.scanned", lambda *_: pytest.fail("searched"))
     names = ["benign0", "benign1", "benign2", "benign3"]
     result = run(*words(place), *benign(place, *names), "--benign", twin)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -15,10 +15,10 @@ from tiny_models import base_folder, understanding
 
 from codebackdoor.cli import main
 from codebackdoor.config.models import UniXcoder
-from codebackdoor.defenses.cost import flips
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
+from codebackdoor.library.cost import flips
 from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import Victim, save_victim

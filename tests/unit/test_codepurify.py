@@ -19,10 +19,10 @@ from tiny_models import classifier, encoder_with_decoder, generator
 
 from codebackdoor import syntax
 from codebackdoor.basemodels.tokenizer import wrap
+from codebackdoor.defenses.helpers import MASKED, load_helper
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
 from codebackdoor.defenses.purification.codepurify.method import CodePurify
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.defenses.suspicion.entropy import entropy
 from codebackdoor.defenses.suspicion.masking import Element, elements, framed, groups, masked_input
 from codebackdoor.defenses.suspicion.profile import Scored, disjoint, profile_of

@@ -10,8 +10,6 @@ from typing import Any
 import planted
 import pytest
 
-from codebackdoor.defenses import cleaning, verdict
-from codebackdoor.defenses.cost import HELD_OUT, flips, held_out
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode import method
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
@@ -20,6 +18,8 @@ from codebackdoor.defenses.elimination.inversion.settings import UnlearningSetti
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_json
+from codebackdoor.library import cleaning, verdict
+from codebackdoor.library.cost import HELD_OUT, flips, held_out
 from codebackdoor.types import Example
 from codebackdoor.victims.temperature import standardized
 

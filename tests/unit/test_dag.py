@@ -197,7 +197,7 @@ def test_a_filter_has_one_rule(by_victim: Dag, filtering: Dag) -> None:
 def test_a_filter_that_looks_at_no_victim_runs_no_code_of_one() -> None:
     """What its finished jobs are recorded with is the code of its own stage, which knows nothing of victims."""
     modules = closure([f"codebackdoor.{STAGES['filter']}", "codebackdoor.defenses.filtering.onion.method"])
-    of_victims = ("filter_stage", "training_view", "defender_view", "representations", "groups", "inference")
+    of_victims = ("filtering_by_victim", "training_view", "defender_view", "representations", "groups", "inference")
     assert not [name for name in modules if name.rpartition(".")[2] in of_victims]
 
 
@@ -321,21 +321,33 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
         (
             "rewrite",
             "defenses.purification.onion.method",
-            ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
+            ("elibadcode", "codepurify", "scoring", "training", "fine_tuning", "inference"),
         ),
         (
             "filter",
             "defenses.filtering.onion.method",
-            ("elibadcode", "codepurify", "training", "inference", "similarity"),
+            ("elibadcode", "codepurify", "scoring", "purification", "training", "inference"),
         ),
-        ("purify", "defenses.purification.codepurify.method", ("elibadcode", "onion", "training", "fine_tuning")),
+        (
+            "purify",
+            "defenses.purification.codepurify.method",
+            ("elibadcode", "onion", "word_scores", "training", "fine_tuning"),
+        ),
         (
             "purify",
             "defenses.purification.attdef.method",
-            ("elibadcode", "onion", "codepurify", "training", "similarity"),
+            ("elibadcode", "onion", "codepurify", "suspicion", "training", "similarity"),
         ),
-        ("eliminate", "defenses.elimination.fine_tuning.method", ("elibadcode", "onion", "codepurify", "training")),
-        ("eliminate", "defenses.elimination.elibadcode.method", ("onion", "codepurify", "training", "fine_tuning")),
+        (
+            "eliminate",
+            "defenses.elimination.fine_tuning.method",
+            ("elibadcode", "suspicion", "purification", "training"),
+        ),
+        (
+            "eliminate",
+            "defenses.elimination.elibadcode.method",
+            ("suspicion", "purification", "training", "fine_tuning"),
+        ),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),
     ],
 )

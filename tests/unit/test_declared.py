@@ -219,7 +219,7 @@ def rows(path: Path) -> Path:
 
 def test_the_classes_are_those_that_the_jobs_load() -> None:
     from codebackdoor.config.models import CodeBert, CodeT5, StarCoder, UniXcoder
-    from codebackdoor.defenses.purification.helpers import CAUSAL, MASKED, REPLACED
+    from codebackdoor.defenses.helpers import CAUSAL, MASKED, REPLACED
     from codebackdoor.victims.families import FAMILIES
     from codebackdoor.victims.families.helpers import HELPER_MODELS
 

@@ -11,8 +11,6 @@ import pytest
 from planted import PLANTED, make_view
 
 from codebackdoor import files
-from codebackdoor.defenses import cleaning
-from codebackdoor.defenses.cost import flips
 from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext, Trigger
 from codebackdoor.defenses.elimination.elibadcode import method
 from codebackdoor.defenses.elimination.elibadcode.method import eliminate, scan_losses, scan_of
@@ -21,6 +19,8 @@ from codebackdoor.defenses.elimination.inversion import reuse, rounds
 from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.library import cleaning
+from codebackdoor.library.cost import flips
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim

@@ -9,7 +9,6 @@ import pytest
 from planted import PLANTED, sample, victim
 
 from codebackdoor import files
-from codebackdoor.defenses import stage
 from codebackdoor.defenses.elimination import Inversion, Trigger
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
@@ -17,7 +16,8 @@ from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSet
 from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.calibration.stage import calibrate
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
-from codebackdoor.defenses.job import DefenseJob
+from codebackdoor.defenses.stages.elimination import eliminate
+from codebackdoor.defenses.stages.job import DefenseJob
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.victims.victim import load_victim, save_victim
@@ -48,7 +48,7 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
     save_victim(victim(1, True), tmp_path / "victim", CARD)
     settings = FineTuningSettings(method="fine_tuning", epochs=1, layers="all")
     for out in ("one", "other"):
-        stage.eliminate(settings, DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / out, 1))
+        eliminate(settings, DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / out, 1))
     card = load_victim(tmp_path / "one").model.config.codebackdoor
     assert CARD.items() <= card.items()
     assert card["elimination"] == settings.model_dump(mode="json")
@@ -69,9 +69,7 @@ def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
 
     def run(variant: EliBadCodeSettings | DbsSettings, out: str, inverted: Path | None = None) -> dict[str, float]:
         folder = tmp_path / out
-        seconds = stage.eliminate(
-            variant, DefenseJob(DATASET, tmp_path / "victim", clean, folder, 1), inverted=inverted
-        )
+        seconds = eliminate(variant, DefenseJob(DATASET, tmp_path / "victim", clean, folder, 1), inverted=inverted)
         files.write_json(folder / "provenance.json", {"phases": seconds})
         return seconds
 
@@ -134,12 +132,12 @@ def test_a_folder_without_an_inverted_trigger_is_said_before_anything_is_done(
 def test_a_method_without_a_trigger_refuses_that_of_another_elimination(tmp_path: Path, clean: Path) -> None:
     job = DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / "out", 1)
     with pytest.raises(UserError, match="fine_tuning inverts no trigger; leave out --inverted"):
-        stage.eliminate(FineTuningSettings(method="fine_tuning"), job, inverted=tmp_path / "earlier")
+        eliminate(FineTuningSettings(method="fine_tuning"), job, inverted=tmp_path / "earlier")
 
 
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
-    seconds = stage.eliminate(SEARCH, DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / "out", 1))
+    seconds = eliminate(SEARCH, DefenseJob(DATASET, tmp_path / "victim", clean, tmp_path / "out", 1))
     assert seconds.keys() == {"inversion", "unlearning"}
     assert min(seconds.values()) > 0
     trigger = files.read_json(tmp_path / "out/trigger.json")
@@ -163,7 +161,7 @@ def test_a_calibration_is_made_from_benign_victims_and_read_again(tmp_path: Path
     assert [len(losses) for losses in calibration.losses["function_name"].values()] == [5, 5]
     save_victim(victim(1, False), tmp_path / "benign", CARD)
     calibrated = SEARCH.model_copy(update={"calibration": str(out)})
-    stage.eliminate(calibrated, DefenseJob(DATASET, tmp_path / "benign", clean, tmp_path / "kept", 1))
+    eliminate(calibrated, DefenseJob(DATASET, tmp_path / "benign", clean, tmp_path / "kept", 1))
     assert not files.read_json(tmp_path / "kept/trigger.json")["flagged"]
     with pytest.raises(UserError, match="at least 5"):
         calibrate(SEARCH, DATASET, dict(list(folders.items())[:4]), clean, tmp_path / "few.json")

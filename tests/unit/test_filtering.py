@@ -13,11 +13,10 @@ import torch
 from purification_models import example, language_model, trained_language_model
 
 from codebackdoor import files
-from codebackdoor.defenses import training_rows
 from codebackdoor.defenses.filtering.onion.method import OnionFilter, Suspect
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.purification.onion import method as onion
-from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.stages.filtering import sift
+from codebackdoor.defenses.suspicion.word_scores import WordScorer
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -37,12 +36,7 @@ def _one_thread() -> None:
 
 def sifter(clean: tuple[Example, ...] = CLEAN, trained: bool = True, **settings: Any) -> OnionFilter:
     view = TextView("defect_detection", "python", "lexed", clean)
-    scorer = onion.Onion(
-        view,
-        *(trained_language_model() if trained else language_model()),
-        OnionSettings.model_validate({"method": "onion", "threshold": 0.0}),
-        1,
-    )
+    scorer = WordScorer(view, *(trained_language_model() if trained else language_model()))
     return OnionFilter(view, scorer, OnionFilterSettings.model_validate({"method": "onion", **settings}), 1)
 
 
@@ -151,7 +145,7 @@ class Folder:
         train, clean = (self.root / name for name in ("train.jsonl", "clean.jsonl"))
         helpers = {"language_model": self.root / "causal"}
         dataset = DefectDetection(task="defect_detection")
-        training_rows.sift(sifting, dataset, train, clean, helpers, self.root / out, 3)
+        sift(sifting, dataset, train, clean, helpers, self.root / out, 3)
         return self.root / out
 
 

@@ -18,12 +18,12 @@ from sklearn.metrics import silhouette_score
 from tiny_models import classifier, encoder_with_decoder, generator, understanding
 
 from codebackdoor import files
-from codebackdoor.defenses import filter_stage
 from codebackdoor.defenses.filtering.activation_clustering.method import ActivationClustering
 from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
 from codebackdoor.defenses.filtering.groups import groups
 from codebackdoor.defenses.filtering.spectral_signature.method import SpectralSignature, spectral_scores
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
+from codebackdoor.defenses.stages.filtering_by_victim import sift_by_victim
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -233,7 +233,7 @@ def sift(root: Path, name: str, **settings: Any) -> Path:
     validated = SpectralSignatureSettings.model_validate({"method": "spectral_signature", "share": 0.15, **settings})
     dataset = DefectDetection(task="defect_detection")
     out = root / "out" / name
-    filter_stage.sift_by_victim(validated, dataset, folder, root / "train.jsonl", root / "clean.jsonl", {}, out, 3)
+    sift_by_victim(validated, dataset, folder, root / "train.jsonl", root / "clean.jsonl", {}, out, 3)
     return out
 
 

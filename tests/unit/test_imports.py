@@ -147,6 +147,30 @@ def test_no_method_imports_another(kind: str) -> None:
         assert not foreign_imports, f"{path} imports {foreign_imports}"
 
 
+#: What the kinds of defenses, ``suspicion`` and ``stages`` may import of each other. All of them may also import the
+#: modules next to their folders (views, helper models, thresholds, texts of inputs), which import none of them.
+KINDS: dict[str, set[str]] = {
+    "suspicion": set(),
+    "filtering": {"suspicion"},
+    "objectives": set(),
+    "elimination": set(),
+    "purification": {"suspicion"},
+    "stages": {"filtering", "elimination", "purification"},
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "defenses").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_kinds_of_defenses_import_in_one_direction(path: Path) -> None:
+    assert all((ROOT / "defenses" / name).is_dir() for name in KINDS)
+    kind = path.relative_to(ROOT / "defenses").parts[0]
+    package = f"{PACKAGE}.defenses."
+    imported = {name.removeprefix(package).split(".")[0] for name in imports(path) if name.startswith(package)}
+    allowed = KINDS.get(kind, set()) | {kind}
+    assert imported & KINDS.keys() <= allowed, f"{kind} may not import {sorted(imported & KINDS.keys() - allowed)}"
+
+
 def test_reading_a_configuration_imports_nothing_heavy() -> None:
     code = "import sys; from codebackdoor.config import study; print(sorted({'torch', 'numpy'} & {*sys.modules}))"
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

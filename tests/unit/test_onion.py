@@ -11,12 +11,13 @@ import torch
 from purification_models import LENGTH, example, language_model, make_view, planted
 from tiny_models import generator
 
+from codebackdoor.defenses.inputs.words import cut_words
 from codebackdoor.defenses.purification.onion.affordable import SHARES
-from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion, words
-from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
+from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.performance import performance
-from codebackdoor.defenses.purification.words import cut_words
+from codebackdoor.defenses.suspicion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
+from codebackdoor.defenses.suspicion.word_scores import words
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -64,7 +65,7 @@ def test_perplexities_equal_one_forward_pass_each() -> None:
 
 def test_scores_belong_to_the_right_words() -> None:
     _, tokenizer = language_model()
-    for row, scored in zip(CLEAN[:6], onion(threshold=0).score(CLEAN[:6]), strict=True):
+    for row, scored in zip(CLEAN[:6], onion(threshold=0).scorer.score(CLEAN[:6]), strict=True):
         assert len(scored.words) > 15
         for span, drop in zip(scored.words, scored.drops, strict=True):
             remaining = tokenizer(cut_words(row.code, [span]))["input_ids"]
@@ -101,7 +102,7 @@ def test_exactly_the_words_above_the_threshold_go_and_case_is_untouched() -> Non
     purifier = onion(share=0.1)
     assert math.isfinite(purifier.threshold)
     dropped = 0
-    for before, after, scored in zip(inputs, purifier.purify(inputs), purifier.score(inputs), strict=True):
+    for before, after, scored in zip(inputs, purifier.purify(inputs), purifier.scorer.score(inputs), strict=True):
         expected = [span for span, drop in zip(scored.words, scored.drops, strict=True) if drop > purifier.threshold]
         assert [(span.start, span.end) for span in after.touched] == expected
         removed = {before.code[:start].count(" ") for start, _ in expected}
@@ -116,7 +117,7 @@ def test_exactly_the_words_above_the_threshold_go_and_case_is_untouched() -> Non
 def test_words_beyond_the_models_length_stay() -> None:
     body = " <nl> ".join(f"x_{number} = value + {number}" for number in range(60))
     row = Example("1", "python", f"def f ( value ) : <indent> {body} <dedent>")
-    (scored,) = onion(threshold=0).score([row])
+    (scored,) = onion(threshold=0).scorer.score([row])
     assert 10 < len(scored.words) < len(words(row, "lexed"))
     (purified,) = onion(threshold=-1e9).purify([row])
     assert purified.example.code.endswith("x_59 = value + 59 <dedent>")
@@ -127,7 +128,7 @@ def test_the_calibrated_share_of_words_goes() -> None:
     random.Random(0).shuffle(numbers)
     purifier = onion(share=0.05, clean=tuple(example(number) for number in numbers[:60]))
     fresh = [example(number) for number in numbers[60:]]
-    count = sum(len(scored.words) for scored in purifier.score(fresh))
+    count = sum(len(scored.words) for scored in purifier.scorer.score(fresh))
     assert sum(len(row.touched) for row in purifier.purify(fresh)) / count == pytest.approx(0.05, abs=0.015)
 
 
@@ -178,7 +179,7 @@ def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
     victim, clean = planted("return"), CLEAN[:12]
     victim.model.weights.data.abs_()
     rows = [replace(row, label=prediction.label) for row, prediction in zip(clean, predict(victim, clean), strict=True)]
-    scored = onion(threshold=0).score(rows)
+    scored = onion(threshold=0).scorer.score(rows)
     drops = sorted((drop for row in scored for drop in row.drops if not math.isnan(drop)), reverse=True)
 
     def calibrated(points: float) -> Onion:

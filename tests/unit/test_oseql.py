@@ -14,7 +14,7 @@ from purification_models import bpe, example, make_view, planted
 from torch import Tensor, nn
 
 from codebackdoor import syntax
-from codebackdoor.defenses.purification import inputs
+from codebackdoor.defenses.inputs import parts
 from codebackdoor.defenses.purification.oseql import outliers
 from codebackdoor.defenses.purification.oseql.method import LineEffects, Occlusions, OSeqL, _effects, build
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
@@ -252,7 +252,7 @@ def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) ->
     rows = [example(number, TRIGGER if number % 2 else "") for number in range(9)]
     purifier = build(oseql_view(), SETTINGS, 1)
     expected = purifier.purify(rows)
-    monkeypatch.setattr(inputs, "INPUTS_AT_ONCE", 2)
+    monkeypatch.setattr(parts, "INPUTS_AT_ONCE", 2)
     assert [row.example for row in purifier.purify(rows)] == [row.example for row in expected]
 
 

@@ -27,7 +27,7 @@ from codebackdoor.defenses.purification.paraphrasing import template
 from codebackdoor.defenses.purification.paraphrasing.rules import SYNONYMS, Rules, words_of
 from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.defenses.purification.paraphrasing.writer import Writer
-from codebackdoor.defenses.rewriting import blindly
+from codebackdoor.defenses.stages.purified_rows import blindly
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256

@@ -102,7 +102,7 @@ def test_the_english_model_learns_from_prose(tmp_path: Path) -> None:
     import torch
 
     from codebackdoor.basemodels.stage import make_base, make_tokenizer
-    from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
+    from codebackdoor.defenses.helpers import CAUSAL, load_helper
     from codebackdoor.defenses.views import TextView
 
     texts = [f"return the {word} of all items in the list" for word in ("sum", "name", "size", "end", "first one")]
@@ -130,8 +130,8 @@ def test_the_english_model_learns_from_prose(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("basemodels/english").is_dir(), reason="no base model of English ships")
 def test_the_shipped_english_model_prefers_english() -> None:
-    from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
-    from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
+    from codebackdoor.defenses.helpers import CAUSAL, load_helper
+    from codebackdoor.defenses.suspicion.perplexity import TokenizedWords, surprises
     from codebackdoor.defenses.views import TextView
 
     folder = Path("basemodels/english")

@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import classifier, generator, understanding
 
 from codebackdoor import cli, files
-from codebackdoor.defenses import evidence, rewriting, stage
-from codebackdoor.defenses.job import DefenseJob
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+from codebackdoor.defenses.stages import evidence, rewriting
+from codebackdoor.defenses.stages.job import DefenseJob
+from codebackdoor.defenses.stages.purification import purify
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.clone_detection.settings import CloneDetection
 from codebackdoor.tasks.code_repair.settings import CodeRepair
@@ -61,7 +62,7 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
         job = DefenseJob(
             dataset, tmp_path / "victim", tmp_path / "valid.jsonl", tmp_path / out, 3, helpers, testsets=inputs
         )
-        stage.purify(settings, job)
+        purify(settings, job)
     texts = {
         name: [row.code for row in rows] for name, rows in (("clean", clean), ("a", [t.example for t in triggered]))
     }
@@ -137,7 +138,7 @@ def job_of(folder: Path, out: Path, seed: int = 3, dataset: Any = DEFECTS) -> De
 def test_what_is_decided_by_kept_evidence_is_what_the_variant_alone_decides(
     changes: dict[str, Any], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.purify(settings(**changes), job_of(study, tmp_path / "alone"))
+    purify(settings(**changes), job_of(study, tmp_path / "alone"))
     monkeypatch.setattr("codebackdoor.defenses.suspicion.scoring.score", no_victim)
     evidence.decide(settings(**changes), job_of(study, tmp_path / "kept"), study / "kept")
     assert written(tmp_path / "kept") == written(tmp_path / "alone")
@@ -196,7 +197,7 @@ def test_variants_share_a_measurement_on_labels_pairs_and_generated_texts(
     save_victim(victim, tmp_path / "victim", {"task": dataset.task, "backdoored": True})
     evidence.suspect(measured, job_of(tmp_path, tmp_path / "kept", dataset=dataset))
     for number, variant in enumerate((measured, *variants)):
-        stage.purify(variant, job_of(tmp_path, tmp_path / f"alone{number}", dataset=dataset))
+        purify(variant, job_of(tmp_path, tmp_path / f"alone{number}", dataset=dataset))
         with monkeypatch.context() as patched:
             for name in ("suspicion.scoring", "purification.oseql.method"):
                 patched.setattr(f"codebackdoor.defenses.{name}.predict_logits", no_victim)
@@ -292,9 +293,7 @@ def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path
     files.write_examples(test, rows)
     dataset, helpers = DefectDetection(task="defect_detection"), {"language_model": tmp_path / "causal"}
     settings = OnionSettings(method="onion", removed_share=0.1, calibration_inputs=20)
-    stage.purify(
-        settings, DefenseJob(dataset, tmp_path / "victim", valid, tmp_path / "own", 3, helpers, {"clean": test})
-    )
+    purify(settings, DefenseJob(dataset, tmp_path / "victim", valid, tmp_path / "own", 3, helpers, {"clean": test}))
     rewriting.rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
     shared = {"clean": tmp_path / "all/purified.jsonl"}
     predictions.predict(tmp_path / "victim", {"clean": test}, tmp_path / "out", shared)
@@ -320,12 +319,12 @@ def test_the_similarity_filter_reads_the_trigger_of_the_elimination(tmp_path: Pa
     settings, dataset = SimilaritySettings(method="similarity"), DefectDetection(task="defect_detection")
     testsets = {"clean": tmp_path / "test.jsonl"}
     job = DefenseJob(dataset, tmp_path / "victim", tmp_path / "valid.jsonl", tmp_path / "out", 3, testsets=testsets)
-    stage.purify(settings, job, tmp_path / "trigger.json")
+    purify(settings, job, tmp_path / "trigger.json")
     purified = [row for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl")]
     assert all(row["touched"] and row["detail"]["trigger"] for row in purified)
     assert len(list(files.read_rows(tmp_path / "out/predictions.clean.jsonl"))) == len(rows)
     with pytest.raises(UserError, match="needs the trigger of an elimination before it"):
-        stage.purify(settings, replace(job, out=tmp_path / "none"), tmp_path / "null.json")
+        purify(settings, replace(job, out=tmp_path / "none"), tmp_path / "null.json")
 
 
 def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> None:

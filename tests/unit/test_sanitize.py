@@ -21,9 +21,9 @@ import codebackdoor
 from codebackdoor import syntax
 from codebackdoor.cli import main
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
-from codebackdoor.defenses.samples import read_unlabeled
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
+from codebackdoor.library.samples import read_unlabeled
 from codebackdoor.library.sanitize_wording import harmless
 from codebackdoor.library.sources import SourceText, functions_of, replacements, unified_diff
 from codebackdoor.types import Example, Language, Span, TextForm

@@ -12,11 +12,11 @@ from planted import PLANTED, bpe, victim
 from planted import sample as planted_sample
 from purification_models import discriminator, language_model
 
+from codebackdoor.defenses.inputs.words import cut_spans
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.method import Similarity, build, union
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
-from codebackdoor.defenses.purification.words import cut_spans
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example

@@ -65,13 +65,13 @@ def filter_rows(
 
     with recorded(out, {"seed": seed}, helpers):
         if victim is None:
-            from codebackdoor.defenses import training_rows
+            from codebackdoor.defenses.stages import filtering
 
-            training_rows.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
+            filtering.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
         else:
-            from codebackdoor.defenses import filter_stage
+            from codebackdoor.defenses.stages import filtering_by_victim
 
-            filter_stage.sift_by_victim(method, read_dataset(dataset), victim, train, clean, helpers, out, seed)
+            filtering_by_victim.sift_by_victim(method, read_dataset(dataset), victim, train, clean, helpers, out, seed)
 
 
 @click.command(short_help="Edit a victim's weights to remove its backdoor.")
@@ -104,12 +104,12 @@ def eliminate(
 ) -> None:
     """Edit a victim's weights to remove its backdoor, if it has one."""
     method = read_settings("elimination", settings, "--settings")
-    from codebackdoor.defenses import stage
-    from codebackdoor.defenses.job import DefenseJob
+    from codebackdoor.defenses.stages import elimination
+    from codebackdoor.defenses.stages.job import DefenseJob
 
     with recorded(out, {"seed": seed}, {**helpers, "calibration": method.calibration_file}) as facts:
         job = DefenseJob(read_dataset(dataset), victim, clean, out, seed, helpers)
-        facts["phases"] = stage.eliminate(method, job, given_code(), inverted)
+        facts["phases"] = elimination.eliminate(method, job, given_code(), inverted)
 
 
 @click.command(short_help="Calibrate a label scan on benign victims.")
@@ -169,21 +169,21 @@ def purify(
         raise UserError(
             f"{method.method} reads an inverted trigger: name the trigger.json of an elimination with --trigger"
         )
-    from codebackdoor.defenses.job import DefenseJob
+    from codebackdoor.defenses.stages.job import DefenseJob
 
     job = DefenseJob(read_dataset(dataset), victim, valid, out, seed, helpers, inputs)
     if evidence is not None:
         keeping = _keeping_evidence(method)
-        from codebackdoor.defenses.evidence import decide
+        from codebackdoor.defenses.stages.evidence import decide
 
         with recorded(out, {"seed": seed, "inputs": count_rows(inputs.values())}, helpers) as facts:
             decide(keeping, job, evidence)
             facts["measured"] = _measured(evidence)
         return
-    from codebackdoor.defenses import stage
+    from codebackdoor.defenses.stages import purification
 
     with recorded(out, {"seed": seed, "inputs": count_rows(inputs.values())}, helpers):
-        stage.purify(method, job, trigger)
+        purification.purify(method, job, trigger)
 
 
 def _measured(evidence: Path) -> dict[str, object] | None:
@@ -222,8 +222,8 @@ def suspect(
 ) -> None:
     """Measure how suspicious the elements of test inputs are, once for all variants of a purification."""
     method = _keeping_evidence(read_settings("purification", settings, "--settings"))
-    from codebackdoor.defenses import evidence
-    from codebackdoor.defenses.job import DefenseJob
+    from codebackdoor.defenses.stages import evidence
+    from codebackdoor.defenses.stages.job import DefenseJob
 
     with recorded(out, {"seed": seed}, helpers) as facts:
         evidence.suspect(method, DefenseJob(read_dataset(dataset), victim, valid, out, seed, helpers, inputs))
@@ -257,7 +257,7 @@ def rewrite(
     method = read_settings("purification", settings, "--settings")
     if method.reads_victim:
         raise UserError(f"{method.method} reads the victim; use `codebackdoor purify` instead")
-    from codebackdoor.defenses import rewriting
+    from codebackdoor.defenses.stages import rewriting
 
     with recorded(out, {"seed": seed, "inputs": count_rows([input])}, helpers):
         rewriting.rewrite(method, read_dataset(dataset), valid, input, helpers, out, seed)

@@ -17,10 +17,10 @@ from codebackdoor.library.wording import ScannedCheckpoint
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
-    from codebackdoor.defenses.cost import Cost
     from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
-    from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.defenses.views import DefenderView
+    from codebackdoor.library.cost import Cost
+    from codebackdoor.library.verdict import Verdict
     from codebackdoor.victims.victim import Victim
 
 PathLike = str | Path
@@ -133,7 +133,7 @@ def scan(model: PathLike, samples: PathLike, **options: Unpack[ScanOptions]) -> 
     Raises UserError, with one sentence, if the model, the samples or an option cannot be used.
     """
     start = time.monotonic()
-    from codebackdoor.defenses import verdict
+    from codebackdoor.library import verdict
 
     with _prepared(Path(model), Path(samples), options) as (view, settings, checkpoint):
         judged = verdict.judge(view, settings, _complete(options)["seed"])
@@ -149,7 +149,7 @@ def clean(
     completely or not at all. Raises UserError like ``scan``, and if ``out`` cannot be written.
     """
     start = time.monotonic()
-    from codebackdoor.defenses import cleaning
+    from codebackdoor.library import cleaning
     from codebackdoor.outputs import new_folder
     from codebackdoor.victims.edited import copy_unedited
 
@@ -200,10 +200,10 @@ def _prepared(
     if (options["pooling"] or options["similarity"]) and not HEADS[head].ranks:
         raise UserError("--pooling and --similarity need --task code_search")
     requested = _search_settings(options["settings"])
-    from codebackdoor.defenses import verdict
     from codebackdoor.defenses.defender_view import checkpoint_view
     from codebackdoor.defenses.elimination.inversion.calibration.losses import check_replaceable
-    from codebackdoor.defenses.samples import read_samples
+    from codebackdoor.library import verdict
+    from codebackdoor.library.samples import read_samples
     from codebackdoor.victims.external import check_lengths, load_checkpoint
 
     if kept is not None and kept.exists():

@@ -266,7 +266,7 @@ def _example(number: int, functions: Sequence[SourceFunction]) -> Example:
 def _view(victim: Victim, options: SanitizeOptions, language: Language) -> tuple[DefenderView, list[str]]:
     """The model with clean rows and the infiller, and notes for the user."""
     from codebackdoor.defenses.defender_view import checkpoint_view
-    from codebackdoor.defenses.samples import read_unlabeled
+    from codebackdoor.library.samples import read_unlabeled
     from codebackdoor.victims.external import check_lengths
 
     infiller, notes = _infiller(victim, options, language)

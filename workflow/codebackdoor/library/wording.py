@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from codebackdoor.errors import printable
 
 if TYPE_CHECKING:
-    from codebackdoor.defenses.cost import Cost, Round
-    from codebackdoor.defenses.verdict import Verdict
+    from codebackdoor.library.cost import Cost, Round
+    from codebackdoor.library.verdict import Verdict
     from codebackdoor.victims.edited import EditedCopy
 
 #: Descriptions of the trigger positions.

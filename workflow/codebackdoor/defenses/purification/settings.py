@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.defenses.settings import DECIDED
 
-T = TypeVar("T")
-#: Marks a field that is read only by the decision, after measuring.
-DECIDED = "decided"
-Decided = Annotated[T, DECIDED]
 #: Methods that rewrite each function by itself work on every task that reads functions.
 FUNCTION_HEADS: tuple[Head, ...] = ("classification", "pair", "retrieval")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
-from codebackdoor.defenses.purification.token_spans import TokenSpans
+from codebackdoor.defenses.inputs.token_spans import TokenSpans
 from codebackdoor.defenses.suspicion.settings import ElementSettings, Names, PairHandling
 from codebackdoor.syntax import IdentifierRole, Tree
 from codebackdoor.victims.victim import Encoded

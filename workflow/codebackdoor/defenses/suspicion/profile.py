@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codebackdoor.defenses.purification.inputs import CODE_FIELDS
+from codebackdoor.defenses.inputs.functions import CODE_FIELDS
 from codebackdoor.defenses.suspicion.entropy import entropy
 from codebackdoor.defenses.suspicion.masking import Element, Group
 from codebackdoor.defenses.suspicion.settings import ElementSettings

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from codebackdoor import syntax
-from codebackdoor.defenses.purification.functions import apart
-from codebackdoor.defenses.purification.inputs import in_parts
-from codebackdoor.defenses.purification.token_spans import split
+from codebackdoor.defenses.inputs.functions import apart
+from codebackdoor.defenses.inputs.parts import in_parts
+from codebackdoor.defenses.inputs.token_spans import split
 from codebackdoor.defenses.suspicion.masking import (
     Function,
     Group,

@@ -1,4 +1,7 @@
-"""Settings of what is masked in an input, and of how its suspicion scores are measured and summarized."""
+"""Settings of what is masked in an input, and of how its suspicion scores are measured and summarized.
+
+Word scores have no settings of their own; ``word_scoring`` is their work.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference, Settings
-from codebackdoor.costs.work import PlannedVictim, RowSet, Work
-from codebackdoor.defenses.purification.settings import Decided
+from codebackdoor.costs.work import ModelSize, PlannedVictim, RowSet, Work
+from codebackdoor.defenses.settings import Decided
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
 Names = Literal["declared", "all"]
@@ -120,3 +123,13 @@ class ElementSettings(Settings):
             passes = 2 + min(versions, self.screened_elements)
         outputs = victim.predictions(RowSet(rows)) if victim.targets else Work()
         return outputs + Work(predicted=rows * passes * victim.forward)
+
+
+def word_scoring(language_model: ModelSize, victim: PlannedVictim, rows: float) -> Work:
+    """For the words of ``rows`` inputs, every text is run once, and for every word the text after it once more."""
+    texts = victim.texts
+    # each of these tokens attends to the text before it, for whose length a text's mean length is used
+    shape = language_model.layers * language_model.hidden
+    again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
+    once = language_model.forward(texts.tokens) * victim.functions_per_row
+    return Work(predicted=rows * (once + again))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilterSettings
-from codebackdoor.defenses.purification.helpers import MASKED, load_helper
+from codebackdoor.defenses.helpers import MASKED, load_helper
 from codebackdoor.defenses.suspicion.profile import Profile, profiles_of
 from codebackdoor.defenses.suspicion.scoring import DIGITS, ElementScores
 from codebackdoor.defenses.training_view import TrainingView

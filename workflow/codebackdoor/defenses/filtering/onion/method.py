@@ -15,9 +15,9 @@ from codebackdoor import syntax
 from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.purification.functions import apart
-from codebackdoor.defenses.purification.onion import method as onion
-from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.helpers import CAUSAL, load_helper
+from codebackdoor.defenses.inputs.functions import apart
+from codebackdoor.defenses.suspicion.word_scores import WordDrops, WordScorer
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -40,7 +40,7 @@ class OnionFilter:
     Raises UserError if no clean sample has a word with a score to calibrate on.
     """
 
-    def __init__(self, view: TextView, scorer: onion.Onion, settings: OnionFilterSettings, seed: int) -> None:
+    def __init__(self, view: TextView, scorer: WordScorer, settings: OnionFilterSettings, seed: int) -> None:
         self._view, self._scorer, self._words = view, scorer, settings.words
         clean: list[Example] = []
         if settings.threshold is None:
@@ -89,7 +89,7 @@ class OnionFilter:
             for example in examples
         ]
 
-    def _worst(self, function: Example, scored: onion.WordDrops) -> Suspect:
+    def _worst(self, function: Example, scored: WordDrops) -> Suspect:
         """Of one function; words without a score, such as those beyond the language model's length, are ignored."""
         has_name = self._has_name(function) if self._words == "identifiers" else None
         return _larger(
@@ -111,6 +111,5 @@ def build(view: TextView, settings: OnionFilterSettings, seed: int) -> OnionFilt
     """Load the helper ``language_model`` and calibrate the threshold on ``view.clean``."""
     if settings.words == "identifiers" and view.words_in == "query":
         raise UserError("words: a query has no identifiers; write `words: all`")
-    # a fixed threshold needs no calibration; only the scores are used
-    scorer = onion.build(view, OnionSettings.model_validate({"method": "onion", "threshold": 0.0}), seed)
+    scorer = WordScorer(view, *load_helper(view, "language_model", CAUSAL))
     return OnionFilter(view, scorer, settings, seed)

@@ -9,7 +9,7 @@ from pydantic import Field
 from codebackdoor.config.base import Helper, ReadWhere, Reference
 from codebackdoor.costs.work import FilteringJob, Work
 from codebackdoor.defenses.filtering.settings import FilterSettings
-from codebackdoor.defenses.purification.onion.settings import scoring
+from codebackdoor.defenses.suspicion.settings import word_scoring
 from codebackdoor.types import Field as TextField
 
 
@@ -58,4 +58,4 @@ class OnionFilterSettings(FilterSettings):
 
     def work(self, job: FilteringJob) -> Work:
         rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
-        return scoring(job.language_model, job.victim, rows)
+        return word_scoring(job.language_model, job.victim, rows)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from codebackdoor.defenses import thresholds
+from codebackdoor.defenses.helpers import REPLACED, load_helper
+from codebackdoor.defenses.inputs.functions import apart, together
 from codebackdoor.defenses.purification.attdef import attribution
 from codebackdoor.defenses.purification.attdef.discriminator import Discriminator
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
-from codebackdoor.defenses.purification.functions import apart, together
-from codebackdoor.defenses.purification.helpers import REPLACED, load_helper
 from codebackdoor.defenses.purification.performance import performance
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax.lexing import MARKS

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from codebackdoor.defenses.purification.token_spans import TokenSpans, split
+from codebackdoor.defenses.inputs.token_spans import TokenSpans, split
 from codebackdoor.defenses.suspicion.masking import Element
 from codebackdoor.syntax import Tree, legal_name
 from codebackdoor.victims.batching import bucketed, halving, pad

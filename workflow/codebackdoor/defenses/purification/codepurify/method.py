@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from codebackdoor import syntax
 from codebackdoor.defenses import purification, thresholds
+from codebackdoor.defenses.helpers import MASKED, load_helper
+from codebackdoor.defenses.inputs.functions import CODE_FIELDS
+from codebackdoor.defenses.inputs.parts import in_parts
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.helpers import MASKED, load_helper
-from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts
 from codebackdoor.defenses.suspicion.profile import Profile, Scored, profiles_of
 from codebackdoor.defenses.suspicion.scoring import DIGITS, ElementScores
 from codebackdoor.defenses.views import DefenderView, TextView

@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, get_args
 from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
-from codebackdoor.costs.work import ModelSize, PlannedVictim, PurificationJob, Work
+from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
+from codebackdoor.defenses.suspicion.settings import word_scoring
 from codebackdoor.types import Field as TextField
 
 
@@ -83,14 +84,4 @@ class OnionSettings(PurificationSettings):
 
     def work(self, job: PurificationJob) -> Work:
         rows = job.distinct + job.calibrated(self.threshold, self.calibration_inputs)
-        return scoring(job.language_model, job.victim, rows)
-
-
-def scoring(language_model: ModelSize, victim: PlannedVictim, rows: float) -> Work:
-    """Every text is run once, and for every word the text after it once more."""
-    texts = victim.texts
-    # each of these tokens attends to the text before it, for whose length a text's mean length is used
-    shape = language_model.layers * language_model.hidden
-    again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
-    once = language_model.forward(texts.tokens) * victim.functions_per_row
-    return Work(predicted=rows * (once + again))
+        return word_scoring(job.language_model, job.victim, rows)

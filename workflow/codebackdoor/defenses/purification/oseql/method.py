@@ -17,8 +17,9 @@ import torch
 
 from codebackdoor import syntax
 from codebackdoor.defenses import thresholds
+from codebackdoor.defenses.inputs.functions import CODE_FIELDS
+from codebackdoor.defenses.inputs.parts import in_parts
 from codebackdoor.defenses.purification import EvidenceSource
-from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts
 from codebackdoor.defenses.purification.oseql.outliers import Flags, Floats, vote
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.views import DefenderView, TextView

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
-from codebackdoor.defenses.purification.settings import Decided, EvidenceSettings
+from codebackdoor.defenses.purification.settings import EvidenceSettings
+from codebackdoor.defenses.settings import Decided
 
 
 class OSeqLSettings(EvidenceSettings):

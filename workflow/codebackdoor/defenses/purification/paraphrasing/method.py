@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from codebackdoor.defenses.inputs.parts import in_parts
 from codebackdoor.defenses.purification import Purifier
-from codebackdoor.defenses.purification.inputs import in_parts
 from codebackdoor.defenses.purification.paraphrasing.rules import WORD, Rules, words_of
 from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.defenses.purification.paraphrasing.writer import load_writer

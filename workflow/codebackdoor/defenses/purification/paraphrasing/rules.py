@@ -21,8 +21,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from codebackdoor.defenses.inputs.words import cut_words
 from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingRule
-from codebackdoor.defenses.purification.words import cut_words
 
 #: Words and single signs.
 WORD = re.compile(r"\w+|[^\w\s]")

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from codebackdoor import syntax
 from codebackdoor.defenses import purification, thresholds
+from codebackdoor.defenses.inputs.functions import apart, together
+from codebackdoor.defenses.inputs.words import cut_spans
 from codebackdoor.defenses.purification import SpanRemover
-from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
-from codebackdoor.defenses.purification.words import cut_spans
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified, Span

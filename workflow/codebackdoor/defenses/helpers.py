@@ -1,4 +1,4 @@
-"""The helper models of purifications: loaded strictly, from safetensors only, in eval mode (ledger P9)."""
+"""The helper models of filters and purifications: loaded strictly, from safetensors only, in eval mode (ledger P9)."""
 
 from __future__ import annotations
 

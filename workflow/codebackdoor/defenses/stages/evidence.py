@@ -1,7 +1,7 @@
 """Stored evidence: what a purification measures on each input, shared by variants that differ only in their decisions.
 
 ``suspect`` queries the victim and writes the evidence; ``decide`` purifies by it. Together they give the same results
-as ``stage.purify`` with the same settings. A decision sees texts and their evidence, and no victim.
+as ``stages.purification.purify`` with the same settings. A decision sees texts and their evidence, and no victim.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from codebackdoor import files
 from codebackdoor.defenses import blinding, purification, thresholds
 from codebackdoor.defenses.defender_view import defender_view
-from codebackdoor.defenses.job import DefenseJob
-from codebackdoor.defenses.rewriting import blindly, write_purified
+from codebackdoor.defenses.stages.job import DefenseJob
+from codebackdoor.defenses.stages.purified_rows import blindly, write_purified
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example

@@ -1,11 +1,15 @@
-"""The functions of an input: the only one, or both of a pair. A purification rewrites each of them by itself."""
+"""The functions of an input: the only one, or both of a pair. A method reads or rewrites each of them by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import get_args
 
-from codebackdoor.types import Example, Purified
+from codebackdoor.types import CodeField, Example, Purified
+
+#: The fields that hold the functions of an input, in order.
+CODE_FIELDS: tuple[CodeField, ...] = get_args(CodeField)
 
 
 def apart(inputs: Iterable[Example]) -> list[Example]:

@@ -1,6 +1,6 @@
 """The stage of the filters that look at a trained victim: training rows and victim in, kept rows out.
 
-Apart from ``training_rows``, so that filters that look at no victim do not depend on the code of victims.
+Apart from ``stages.filtering``, so that filters that look at no victim do not depend on the code of victims.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.defenses import blinding, filtering
-from codebackdoor.defenses.training_rows import judge_blindly, write_kept
+from codebackdoor.defenses.stages.kept_rows import judge_blindly, write_kept
 from codebackdoor.defenses.training_view import training_view
 from codebackdoor.victims.rows import examples
 from codebackdoor.victims.victim import load_victim
@@ -31,7 +31,7 @@ def sift_by_victim(
     out: Path,
     seed: int,
 ) -> None:
-    """``training_rows.sift`` with a filter that sees the ``victim``, which was trained on all rows.
+    """``stages.filtering.sift`` with a filter that sees the ``victim``, which was trained on all rows.
 
     Raises UserError if no row of some label is kept.
     """

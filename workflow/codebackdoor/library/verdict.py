@@ -16,7 +16,6 @@ from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
-from codebackdoor.defenses.cost import accuracy, by_chance, flips
 from codebackdoor.defenses.elimination import Inversion, Trigger, load_scanner
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
@@ -27,6 +26,7 @@ from codebackdoor.defenses.elimination.inversion.settings import SCANNED, SCANNE
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
+from codebackdoor.library.cost import accuracy, by_chance, flips
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.victims.likeness import alike, sketch
 from codebackdoor.victims.temperature import standardized

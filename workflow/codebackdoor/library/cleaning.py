@@ -11,14 +11,14 @@ from functools import partial
 
 import torch
 
-from codebackdoor.defenses.cost import Cost, Round, accuracy, flips, held_out
 from codebackdoor.defenses.elimination import Inversion, SearchContext, Trigger, load_scanner
 from codebackdoor.defenses.elimination.inversion import rounds
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.unlearning import stamp
 from codebackdoor.defenses.elimination.tuning import fine_tune
-from codebackdoor.defenses.verdict import Verdict, judge, verdict_of
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.library.cost import Cost, Round, accuracy, flips, held_out
+from codebackdoor.library.verdict import Verdict, judge, verdict_of
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.victims.precision import rounded
 from codebackdoor.victims.temperature import standardized

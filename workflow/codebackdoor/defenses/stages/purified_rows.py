@@ -1,22 +1,15 @@
-"""Purified inputs as rows, and the stage of the purifications that do not use a victim."""
+"""What the stages of the purifications share: inputs purified blindly, and the file of purified inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from codebackdoor import files
-from codebackdoor.defenses import blinding, purification
+from codebackdoor.defenses import blinding
 from codebackdoor.defenses.purification import Purifier
-from codebackdoor.defenses.views import TextView
 from codebackdoor.types import Example, Purified
-from codebackdoor.victims.rows import examples
-
-if TYPE_CHECKING:
-    from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.config.methods import AnyPurification
 
 
 def _rewrites_alike(alone: Purified, together: Purified) -> bool:
@@ -30,28 +23,6 @@ REWRITES_ALIKE = blinding.IndependenceCheck(
     complaint="are rewritten differently alone than together with others: what a purification makes of an input must "
     "depend on that input only",
 )
-
-
-def rewrite(
-    settings: AnyPurification,
-    dataset: AnyDataset,
-    valid: Path,
-    inputs: Path,
-    helpers: Mapping[str, Path],
-    out: Path,
-    seed: int,
-) -> None:
-    """Write ``out/purified.jsonl``: the test set ``inputs`` as all victims will read it.
-
-    The method is calibrated on the clean rows of ``valid`` and sees no victim.
-    """
-    clean = tuple(files.read_examples(valid))
-    rows = files.read_mixed(inputs)
-    view = TextView.of(dataset, clean, helpers)
-    with blinding.nameless():
-        purifier = purification.load(settings.method)(view, settings, seed)
-        purified = blindly(purifier, {"inputs": examples(rows)})
-    write_purified(out / "purified.jsonl", purified["inputs"])
 
 
 def blindly(purifier: Purifier, testsets: Mapping[str, Sequence[Example]]) -> dict[str, list[Purified]]:

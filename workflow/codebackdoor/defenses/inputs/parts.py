@@ -1,18 +1,14 @@
-"""Inputs in parts, of which one at a time is in memory with all its versions, and the fields that hold functions."""
+"""Inputs in parts, of which one at a time is in memory with all its versions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from tqdm import tqdm
 
-from codebackdoor.types import CodeField
-
 T = TypeVar("T")
 INPUTS_AT_ONCE = 512
-#: The functions of an input, in order.
-CODE_FIELDS: tuple[CodeField, ...] = get_args(CodeField)
 
 
 def in_parts(items: Sequence[T], step: str) -> Iterator[Sequence[T]]:
