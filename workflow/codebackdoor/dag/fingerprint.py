@@ -2,9 +2,9 @@
 
 A fingerprint covers some modules and all modules of this package that they import, at any depth and also inside
 functions. It excludes the settings (their values are parameters of the job; what their methods compute from them is not
-covered), the registries (a new method must not rerun the
-existing ones) and imports for type checking. It is computed from syntax trees without docstrings, so comments, layout
-and quotes do not matter, and the same code has the same hash on every supported version of Python.
+covered), the registries (a new method must not rerun the existing ones) and imports for type checking. It is computed
+from syntax trees without docstrings, so comments, layout and quotes do not matter, and the same code has the same hash
+on every supported version of Python.
 """
 
 from __future__ import annotations
