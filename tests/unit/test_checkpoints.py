@@ -98,7 +98,7 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(mod
     cost = json.loads(result.stdout)["cost"]
     assert cost["flip_rate_before"] == 1.0
     assert cost["flip_rate_after"] <= 0.1
-    assert (cost["rows"], cost["unlearnt_on"], cost["is_clean"]) == (8, 32, True)
+    assert (cost["rows"], cost["unlearned_on"], cost["is_clean"]) == (8, 32, True)
     assert cost["rounds"][0]["flip_rate_before"] == 1.0
     assert cost["margin"] < 0.69
     assert "codebackdoor" not in json.loads((tmp_path / "new" / "config.json").read_text())

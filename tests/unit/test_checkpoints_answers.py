@@ -64,7 +64,12 @@ def test_json_says_who_asked_what_of_which_model(place: Path) -> None:
     weights = {"model.safetensors": sha256(place / "model" / "model.safetensors")}
     assert (report["version"], report["model"], report["weights"]) == (__version__, str(place / "model"), weights)
     assert (report["seed"], report["samples"], report["cut"]) == (3, 40, 0)
-    assert (report["text_form"], report["max_length"], report["beside"], report["card"]) == ("lexed", 64, [], None)
+    assert (report["text_form"], report["max_length"], report["not_examined"], report["card"]) == (
+        "lexed",
+        64,
+        [],
+        None,
+    )
     assert (report["starts"], report["searched_on"], report["reason"]) == (1, {"0": 4, "1": 4}, None)
     assert 0 < report["flip_rows"] <= 20
     flipped = report["flip_rate"] * report["flip_rows"]

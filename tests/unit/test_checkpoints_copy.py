@@ -207,7 +207,10 @@ def test_names_of_files_do_not_reach_the_terminal_as_they_are(model: Path) -> No
     result = run(*words(model, "scan"))
     assert "load it: \\xff.bin, a\\x1b[2J\\nclean.py\n" in result.stdout
     assert "\x1b" not in result.stdout
-    assert json.loads(run(*words(model, "scan"), "--json").stdout)["beside"] == ["\\xff.bin", "a\\x1b[2J\\nclean.py"]
+    assert json.loads(run(*words(model, "scan"), "--json").stdout)["not_examined"] == [
+        "\\xff.bin",
+        "a\\x1b[2J\\nclean.py",
+    ]
 
 
 def test_a_card_that_claims_a_backdoor_says_before_the_edit_afterwards(tmp_path: Path) -> None:

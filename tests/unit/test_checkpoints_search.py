@@ -18,7 +18,7 @@ from codebackdoor.config.models import UniXcoder
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
-from codebackdoor.library.cost import flips
+from codebackdoor.library.cleaning_cost import flips
 from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import Victim, save_victim
@@ -84,7 +84,7 @@ def test_clean_writes_an_encoder_that_the_words_no_longer_call(place: Path, tmp_
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     cost = report["cost"]
-    assert (cost["rows"], cost["unlearnt_on"]) == (8, 32)
+    assert (cost["rows"], cost["unlearned_on"]) == (8, 32)
     assert cost["flip_rate_before"] > 0.5
     assert cost["flip_rate_after"] <= 0.1
     assert cost["accuracy_after"] > cost["accuracy_before"] - 0.3

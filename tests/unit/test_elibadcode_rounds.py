@@ -20,7 +20,7 @@ from codebackdoor.defenses.elimination.inversion.calibration import losses as ca
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.library import cleaning
-from codebackdoor.library.cost import flips
+from codebackdoor.library.cleaning_cost import flips
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from codebackdoor.config.base import Head
     from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
     from codebackdoor.defenses.views import DefenderView
-    from codebackdoor.library.cost import Cost
+    from codebackdoor.library.cleaning_cost import Cost
     from codebackdoor.library.verdict import Verdict
     from codebackdoor.victims.victim import Victim
 
@@ -245,7 +245,7 @@ def _checkpoint(model: Path, view: DefenderView, too_long: int, seed: int) -> Sc
         model=str(model),
         weights={path.name: sha256(path) for path in weight_files(model)},
         card=claim,
-        beside=run_elsewhere(model),
+        not_examined=run_elsewhere(model),
         text_form=view.victim.text_form,
         max_length=view.victim.max_length,
         samples=len(view.clean),

@@ -17,7 +17,7 @@ from codebackdoor.defenses.elimination.inversion.calibration.settings import Cal
 from codebackdoor.defenses.elimination.inversion.unlearning import stamp
 from codebackdoor.defenses.elimination.tuning import fine_tune
 from codebackdoor.defenses.views import DefenderView
-from codebackdoor.library.cost import Cost, Round, accuracy, flips, held_out
+from codebackdoor.library.cleaning_cost import Cost, Round, accuracy, flips, held_out
 from codebackdoor.library.verdict import Verdict, judge, verdict_of
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.victims.precision import rounded

@@ -26,7 +26,7 @@ from codebackdoor.defenses.elimination.inversion.settings import SCANNED, SCANNE
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.library.cost import accuracy, by_chance, flips
+from codebackdoor.library.cleaning_cost import accuracy, by_chance, flips
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.victims.likeness import alike, sketch
 from codebackdoor.victims.temperature import standardized

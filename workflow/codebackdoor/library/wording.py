@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from codebackdoor.errors import printable
 
 if TYPE_CHECKING:
-    from codebackdoor.library.cost import Cost, Round
+    from codebackdoor.library.cleaning_cost import Cost, Round
     from codebackdoor.library.verdict import Verdict
     from codebackdoor.victims.edited import EditedCopy
 
@@ -29,15 +29,15 @@ class ScannedCheckpoint:
     """The scanned checkpoint, and how it was read.
 
     ``weights``: SHA-256 by file. ``samples``: number of clean samples, ``cut`` of which are longer than ``max_length``
-    sub-tokens. ``beside``: files and keys that other software would run. ``card``: the model card's own claim about a
-    backdoor.
+    sub-tokens. ``not_examined``: files and keys that other software would run. ``card``: the model card's own claim
+    about a backdoor.
     """
 
     version: str
     model: str
     weights: dict[str, str]
     card: str | None
-    beside: tuple[str, ...]
+    not_examined: tuple[str, ...]
     text_form: str
     max_length: int
     samples: int
@@ -73,8 +73,10 @@ def lines(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
     )
     if scanned.card is not None:
         result.append(f"  {scanned.card}; this claim of its author was not used for the verdict")
-    if scanned.beside:
-        result.append(f"  not examined, although other software would run or load it: {', '.join(scanned.beside)}")
+    if scanned.not_examined:
+        result.append(
+            f"  not examined, although other software would run or load it: {', '.join(scanned.not_examined)}"
+        )
     return [printable(line) for line in result]
 
 
@@ -136,7 +138,7 @@ def cost_lines(verdict: Verdict, cost: Cost) -> list[str]:
     change = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
     if verdict.target_word is not None:
         change = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
-    result = [f"  unlearned on {cost.unlearnt_on} samples; on {cost.rows} held-out samples: {change}"]
+    result = [f"  unlearned on {cost.unlearned_on} samples; on {cost.rows} held-out samples: {change}"]
     result += [_round(number, entry, verdict) for number, entry in enumerate(cost.rounds, 1)]
     result.append("  these rates are for the inverted triggers and say nothing about the attacker's own trigger")
     if cost.is_clean is None:

@@ -19,7 +19,7 @@ from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_json
 from codebackdoor.library import cleaning, verdict
-from codebackdoor.library.cost import HELD_OUT, flips, held_out
+from codebackdoor.library.cleaning_cost import HELD_OUT, flips, held_out
 from codebackdoor.types import Example
 from codebackdoor.victims.temperature import standardized
 
@@ -56,7 +56,7 @@ def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
     view = replace(view, clean=tuple(wrong(row) if row.id in out else row for row in view.clean))
     _, _, cost = cleaning.clean(view, QUICK, 1, force=True)
     assert cost is not None
-    assert (cost.rows, cost.unlearnt_on) == (8, 32)
+    assert (cost.rows, cost.unlearned_on) == (8, 32)
     assert (cost.accuracy_before, cost.accuracy_after) == (0.0, 0.0)
     assert (cost.flip_rows, cost.flip_rate_before, cost.flip_rate_after) == (0, None, None)
     assert cost.is_clean is None

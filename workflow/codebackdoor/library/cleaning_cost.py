@@ -62,7 +62,7 @@ class Cost:
     flip_rows: int
     flip_rate_before: float | None
     flip_rate_after: float | None
-    unlearnt_on: int
+    unlearned_on: int
     rounds: tuple[Round, ...]
     is_clean: bool | None
     margin: float | None
