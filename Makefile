@@ -48,8 +48,8 @@ run: $(STAMP)  ## run the whole study: download data, train, attack, defend, wri
 STUDIES := elibadcode codepurify dece cross
 
 reproduce:  ## run all papers' studies at local scale, with a joint report (a day); for one: make reproduce EXPERIMENT=dece (hours)
-	@for study in $(or $(EXPERIMENT),$(STUDIES)); do \
-	  [ -f "configs/$$study.yaml" ] || { echo "there is no configs/$$study.yaml; write EXPERIMENT=$(firstword $(STUDIES)), or none" >&2; exit 1; }; done
+	@$(foreach study,$(filter-out $(STUDIES),$(EXPERIMENT)), \
+	  echo "unknown EXPERIMENT=$(study); name one of $(STUDIES), or leave it out to run all of them" >&2; exit 1;)
 	@for study in $(or $(EXPERIMENT),$(STUDIES)); do \
 	  $(MAKE) --no-print-directory run CONFIG="configs/$$study.yaml $(CONFIG)"; done
 	@$(if $(EXPERIMENT),,codebackdoor join config.yaml $(STUDIES:%=configs/%.yaml) --out runs/report.html)

@@ -237,7 +237,7 @@ def test_jobs_of_large_checkpoints_request_their_memory() -> None:
         "Predictions and defenses read the weights as float32, whatever their format is in the folder: mine 27.0"
         in text
     )
-    assert "its progress takes up to 15.9 GB of disk more" in text
+    assert "Checkpoints for resuming a training take up to 15.9 GB of disk more" in text
     # the objective's adapters need less than the undefended training, which the plan states
     fitted = {"method": "moderate_fitting", "adapters": {}}
     grid = {"datasets": ["repair"], "models": ["mine"], "attacks": ["none"], "objectives": ["fitted"]}

@@ -135,7 +135,7 @@ def test_describe_says_what_a_word_is(word: str, meaning: str) -> None:
 
 def test_describe_suggests_five_names_at_most() -> None:
     assert suggestions("code").count("\n") <= MOST
-    assert suggestions("qqqqqq") == "; `codebackdoor describe` lists all"
+    assert suggestions("qqqqqq").startswith("; `codebackdoor describe` lists all. For a variant, also name")
 
 
 @pytest.mark.parametrize(("method", "key"), [("codegen", "adapters"), ("cross_entropy", "checkpoint")])

@@ -173,6 +173,20 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path:
     assert last == f"{command} downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER"
 
 
+def test_what_people_put_into_the_mirror_is_not_offered_for_download(tmp_path: Path) -> None:
+    overlay = merge(read_yaml(ROOT / "configs/dece.yaml"), read_yaml(ROOT / "configs/dece/real.yaml"))
+    raw = {**merge(read_yaml(LOCAL), overlay), "mirror": str(tmp_path)}
+    with pytest.raises(UserError) as error:
+        Dag(validate(raw)).check_files([LOCAL])
+    debt, smells, lyra, command = str(error.value).splitlines()
+    hint = "(docs/configuration.md says where to find it)"
+    assert debt.endswith(f"technical_debt: missing technical_debt_dataset.csv; put it there {hint}")
+    # the rows of one file are enough, because the data set is split again
+    assert smells.endswith(f"put at least one of them there {hint}")
+    assert lyra.endswith("test.lyra.csv; put them there")
+    assert "downloads what is missing" in command
+
+
 def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_fetched_them(tmp_path: Path) -> None:
     raw = {**read_yaml(LOCAL), "mirror": str(tmp_path / "mirror"), "out": str(tmp_path / "out")}
     fetched = tmp_path / "out/corpus/archives/networkx-3.0.whl"

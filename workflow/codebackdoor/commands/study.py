@@ -16,7 +16,8 @@ def check(configs: tuple[Path, ...]) -> None:
     The rows of your own data sets are checked, too. If the run has results, victims that did not learn their backdoor
     or that predict a single label are reported.
 
-    Example: codebackdoor check config.yaml mine.yaml. Exit status: 0 without problems, else 2, with a list of all.
+    Example: codebackdoor check config.yaml mine.yaml. Exit status: 0 without problems, else 2, with a list of them;
+    names and files are checked once the keys are right.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
@@ -37,8 +38,9 @@ def check(configs: tuple[Path, ...]) -> None:
     for doubt in dict.fromkeys(doubt for name in config.experiments for doubt in doubts(Study(settings, name))):
         click.echo(f"Warning, from the results in {config.out}: {doubt}")
     names = ", ".join(config.experiments)
+    count = len(config.experiments)
     click.echo(
-        f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no problems found"
+        f"{len(config.scenarios())} scenarios in {count} experiment{'s' * (count != 1)} ({names}): no problems found"
     )
 
 

@@ -42,7 +42,10 @@ def suggestions(word: str) -> str:
         lower = {name.lower(): name for name in sorted(names)}
         if close := difflib.get_close_matches(word.lower(), lower, n=MOST, cutoff=0.75):
             return f"; did you mean {' or '.join(repr(lower[name]) for name in close)}?"
-    return "; `codebackdoor describe` lists all"
+    return (
+        "; `codebackdoor describe` lists all. For a variant, also name the configuration that declares it; "
+        "docs/glossary.md explains terms"
+    )
 
 
 def _sentence(word: str, is_what: str, section: str, methods: list[str]) -> str:

@@ -66,8 +66,8 @@ def _memory(trainings: Mapping[str, Training]) -> list[str]:
         "Predictions and defenses read the weights as float32, whatever their format is in the folder: "
         + ", ".join(f"{name} {gigabytes:.1f} GB" for name, gigabytes in read_as.items())
         + ".",
-        f"While a model is trained, its progress takes up to {largest:.1f} GB of disk more, and twice as much while it "
-        "is replaced.",
+        f"Checkpoints for resuming a training take up to {largest:.1f} GB of disk more, and twice as much while a new "
+        "one is written.",
     ]
 
 

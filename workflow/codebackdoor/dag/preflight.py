@@ -52,12 +52,8 @@ class Preflight:
             *(self._targets, self._calibrations, self._recorded),
         )
         problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
-        if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror), scenarios))):
-            command = catalog.command(configs, self.config.mirror)
-            problems += [
-                *missing,
-                f"`{command}` downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER",
-            ]
+        if self.config.mirror:
+            problems += self._mirror(Path(self.config.mirror), sorted({each.dataset for each in scenarios}), configs)
         if problems:
             raise UserError("\n".join(problems))
 
@@ -112,14 +108,27 @@ class Preflight:
                 if not self.files.is_mirrored(name):
                     yield str(error)
 
-    def _originals(self, mirror: Path, scenarios: Iterable[Scenario]) -> Iterator[str]:
+    def _mirror(self, mirror: Path, datasets: Iterable[str], configs: Iterable[str | Path]) -> Iterator[str]:
         """Files of the mirror that are missing or have the wrong size; their checksums are left to the jobs."""
-        lock, files = Lock(mirror), []
-        for name in sorted({scenario.dataset for scenario in scenarios}):
+        lock, downloaded = Lock(mirror), list[str]()
+        for name in filter(self.files.is_mirrored, datasets):
             try:
-                files += [Path(path) for path in self.files.sources(name)] if self.files.is_mirrored(name) else []
+                faults = list(_faults(map(Path, self.files.sources(name)), lock))
             except UserError as error:
-                yield str(error)
+                faults = [str(error)]
+            if catalog.published(self.config.datasets[name].originals):
+                downloaded += faults
+            else:
+                yield from (f"{fault} (docs/configuration.md says where to find it)" for fault in faults)
+        downloaded += self._originals(mirror, lock)
+        yield from downloaded
+        if downloaded:
+            command = catalog.command(configs, str(mirror))
+            yield f"`{command}` downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER"
+
+    def _originals(self, mirror: Path, lock: Lock) -> Iterator[str]:
+        """Hub checkpoints and archives that are missing in the mirror or have the wrong size."""
+        files: list[Path] = []
         for original in catalog.needed(self.config):
             if original.kind == "checkpoint":
                 hub = HubId(original.source, original.revision)
@@ -127,9 +136,7 @@ class Preflight:
             # an archive that the run already contains is not read again
             elif original.kind == "archive" and not Path(self.paths.archive.format(archive=original.name)).is_file():
                 files += [mirror / place for place in original.files]
-        for path in files:
-            if fault := "is missing" if not path.is_file() else lock.changed(path, checksum=False):
-                yield f"{path} {fault}"
+        yield from _faults(files, lock)
 
     def _models(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
         """Base and helper models that are missing, or that a job could not use."""
@@ -257,3 +264,9 @@ def _missing_model(path: Path, key: str, alternative: str) -> Iterator[str]:
 
 def _is_model(path: Path) -> bool:
     return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+
+
+def _faults(files: Iterable[Path], lock: Lock) -> Iterator[str]:
+    for path in files:
+        if fault := "is missing" if not path.is_file() else lock.changed(path, checksum=False):
+            yield f"{path} {fault}"

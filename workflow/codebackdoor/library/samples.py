@@ -95,6 +95,10 @@ def _check_every_label(path: Path, present: set[int | None], labels: int) -> Non
 def _example(row: dict[str, Any], where: str, number: int, language: Language | None, form: TextForm) -> Example | None:
     if "func" not in row:
         default = {"language": language} if language is not None and "language" not in row else {}
+        if "language" not in {**default, **row}:
+            raise UserError(
+                f"{where}: field 'language' is missing; add it, or name the language of all rows (--language)"
+            )
         example = files.checked({"id": str(number), **default, **row}, where)
         try:
             for text in (example.code, example.code_b):

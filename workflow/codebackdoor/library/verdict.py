@@ -157,7 +157,8 @@ def calibrate_on(
 
 def _check_benign(scanned: Victim, benign: Sequence[Path], load: Callable[[Path], Victim]) -> None:
     if len(benign) < calibrations.SHADOWS:
-        raise UserError(f"--benign: {len(benign)} models; a calibration needs at least {calibrations.SHADOWS}")
+        count = "1 model" if len(benign) == 1 else f"{len(benign)} models"
+        raise UserError(f"--benign names {count}; a calibration needs at least {calibrations.SHADOWS}")
     make = calibrations.model_signature(scanned)
     sketches = {"the model in question": sketch(scanned.model)}
     for folder in benign:

@@ -57,7 +57,7 @@ class SourceFiles:
             return available
         names = dict.fromkeys(name for split in SPLITS for name in self.files[split])
         missing = [name for name in names if not (self.folder / name).is_file()]
-        pronoun = "it" if len(missing) == 1 else "them"
+        pronoun = "at least one of them" if resplit else "it" if len(missing) == 1 else "them"
         hint = "" if resplit or not available else ", or write `resplit: true` to split the available rows again"
         raise UserError(f"{self.folder}: missing {', '.join(missing)}; put {pronoun} there{hint}")
 

@@ -50,7 +50,7 @@ def load_checkpoint(
     with loading(path):
         victim = load_victim(path) if isinstance(config.get(KEY), dict) else _without_section(path, config, head)
     if victim.head != head:
-        raise UserError(f"{path}: a model with a {victim.head} head; this task needs a {head} head")
+        raise UserError(f"{path}: a model with a {victim.head} head; this task needs a {head} head; name another task")
     if HEADS[head].predicts_label and victim.model.config.num_labels < 2:
         raise UserError(
             f"{path}: the model has one output (num_labels 1); a classifier of at least two labels is needed"
