@@ -47,7 +47,7 @@ run: $(STAMP)  ## run the whole study: download data, train, attack, defend, wri
 # the papers' studies, and a comparison of all their defenses
 STUDIES := elibadcode codepurify dece cross
 
-reproduce:  ## run all papers' studies at local scale, with a joint report (a day); for one: make reproduce EXPERIMENT=dece (hours)
+reproduce:  ## run all papers' studies at local scale, with a joint report (14 hours); for one: make reproduce EXPERIMENT=dece (hours)
 	@$(foreach study,$(filter-out $(STUDIES),$(EXPERIMENT)), \
 	  echo "unknown EXPERIMENT=$(study); name one of $(STUDIES), or leave it out to run all of them" >&2; exit 1;)
 	@for study in $(or $(EXPERIMENT),$(STUDIES)); do \

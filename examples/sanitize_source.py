@@ -32,4 +32,7 @@ def main(checkpoint: str, clean: str, out: str, *files: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     main(*sys.argv[1:])

@@ -31,4 +31,7 @@ def main(checkpoint: str, samples: str, out: str, calibration: str | None = None
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (4, 5):
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     main(*sys.argv[1:])

@@ -17,11 +17,14 @@ ROOT = Path(__file__).parents[2]
 LEDGER = ROOT / "docs/fidelity.md"
 #: A bar inside of a cell is escaped.
 BAR = re.compile(r"(?<!\\)\|")
+#: What a link to a row leads to.
+ANCHOR = re.compile(r'<a id="([a-z]\d+b?)"></a>')
 
 
 def rows(path: Path) -> list[list[str]]:
-    """The cells of every row of every table."""
-    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| "))
+    """The cells of every row of every table, without anchors."""
+    text = ANCHOR.sub("", path.read_text(encoding="utf-8"))
+    lines = (line for line in text.splitlines() if line.startswith("| "))
     return [[cell.strip() for cell in BAR.split(line)[1:-1]] for line in lines]
 
 
@@ -73,3 +76,10 @@ def test_no_number_stands_twice() -> None:
     ]
     assert len(numbers) == len(set(numbers))
     assert not any(row[0] == "–" for row in rows(LEDGER))
+
+
+def test_every_row_has_an_anchor_for_each_of_its_numbers() -> None:
+    anchors = ANCHOR.findall(LEDGER.read_text(encoding="utf-8"))
+    assert len(anchors) == len(set(anchors))
+    numbers = {number for row in rows(LEDGER) for number in re.findall(r"[ABEOPD]\d+b?", row[0])}
+    assert {number.lower() for number in numbers} <= set(anchors)

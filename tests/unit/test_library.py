@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import runpy
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import planted
@@ -121,3 +124,38 @@ def test_the_examples_run(models: Path, run_folder: Path, tmp_path: Path, capsys
         "sanitize_source.py",
         "plot_metrics.py",
     }
+
+
+@pytest.mark.parametrize("name", ["scan_checkpoint", "sanitize_source", "plot_metrics"])
+def test_an_example_without_arguments_prints_its_usage(name: str) -> None:
+    result = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert f"python examples/{name}.py" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_page_on_python_functions_runs(
+    models: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (EXAMPLES.parent / "docs/python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shutil.copytree(run_folder, tmp_path / "runs/local")
+    (victim,) = re.findall(r'^victim = "(.*)"$', blocks[0], re.MULTILINE)
+    (tmp_path / victim).parent.mkdir(parents=True)
+    save_victim(planted.victim(1), tmp_path / victim, {"task": "defect_detection", "backdoored": True, "attack": "x"})
+    for name in ("clean", "valid"):
+        (tmp_path / "runs/local/data/defects").mkdir(parents=True, exist_ok=True)
+        shutil.copy(models / "clean.jsonl", tmp_path / f"runs/local/data/defects/{name}.jsonl")
+    # the shipped calibration is for the victims of the default study
+    for function in (codebackdoor.scan, codebackdoor.clean):
+        calibrated = partial(function, calibration=str(models / "calibration.json"))
+        monkeypatch.setattr(codebackdoor, function.__name__, calibrated, raising=False)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), namespace)  # noqa: S102
+    printed = capsys.readouterr().out
+    assert printed.startswith("True ")
+    assert (tmp_path / "cleaned/config.json").is_file()
+    for name in ("scan", "clean", "sanitize", "load_run", "DeCELoss"):
+        assert f"## {name}\n" in page

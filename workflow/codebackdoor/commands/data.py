@@ -57,8 +57,9 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
 
     CONFIGS are the configuration files; each one overrides those before it. Complete files are verified and not
     fetched again. Checksums are the project's or the hub's; files without a published checksum (the training split of
-    Bugs2Fix, BigCloneBench, CodePurify's data) are trusted on first use and pinned in lock.json. CodeSearchNet and the
-    training split of Bugs2Fix with real identifiers must be added by hand (docs/hpc.md).
+    Bugs2Fix, BigCloneBench, CodePurify's data) are trusted on first use and pinned in lock.json. Four originals must be
+    added by hand: CodeSearchNet, the training split of Bugs2Fix with real identifiers, the technical-debt comments and
+    the code smells (docs/hpc.md, docs/configuration.md).
     """
     from codebackdoor.config.loading import load
     from codebackdoor.originals import catalog, fetch
