@@ -16,7 +16,9 @@ from pydantic import TypeAdapter
 from codebackdoor.cli import main
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.describing import methods_table
+from codebackdoor.config.loading import load
 from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective
+from codebackdoor.costs.bill import A100, lines
 from codebackdoor.defenses.views import TextView
 from codebackdoor.types import Example
 
@@ -128,3 +130,22 @@ def test_the_page_on_defenses_shows_a_purification_that_works(monkeypatch: pytes
     renamed = "def function(x):\n    return function(x - 1)\n"
     assert purified() == [(renamed, ["testo_init", "testo_init"]), ("x = 1\n", [])]
     assert purified(short=10) == [(code, []), ("x = 1\n", [])]
+
+
+def bill_rows(*overlays: str) -> list[str]:
+    """The plan of a study at the paper's scale, as rows of a Markdown table."""
+    bill = lines(load([ROOT / "config.yaml", *(ROOT / "configs" / overlay for overlay in overlays)]), A100)
+    numbers = [(line.name, line.jobs, line.hours, line.gigabytes) for line in bill]
+    total = ("total", *(sum(column) for column in list(zip(*numbers, strict=True))[1:]))
+    return [f"| {name} | {jobs} | {hours:.1f} | {size:.1f} |" for name, jobs, hours, size in (*numbers, total)]
+
+
+def test_the_costs_of_the_papers_scale_are_those_of_the_plan() -> None:
+    page = (ROOT / "docs/hpc.md").read_text(encoding="utf-8")
+    assert "\n".join(bill_rows("paper.yaml")) in page
+    *_, total = bill_rows("elibadcode.yaml", "elibadcode/paper.yaml")
+    assert total in page
+    groups = [row.split("|")[2:5] for row in page.partition("| jobs | jobs | GPU hours | GB |")[2].split("\n")[2:15]]
+    assert sum(int(jobs) for jobs, _, _ in groups[:-1]) == int(groups[-1][0])
+    # the groups of lines are put together by hand
+    assert sum(float(hours) for _, hours, _ in groups[:-1]) == pytest.approx(float(groups[-1][1]), abs=0.5)
