@@ -1,8 +1,8 @@
 """Floating-point operations and bytes of jobs with hub checkpoints: the units, and parts that jobs on a victim share.
 
 A token that passes a matrix of N entries costs 2 N operations forward and 6 N in training, plus attention (formulas:
-docs/dev/speed.md). CPU work outside the model is not counted. Settings of methods import this module, so it imports nothing
-heavy.
+docs/dev/speed.md). CPU work outside the model is not counted. Settings of methods import this module, so it imports
+nothing heavy.
 """
 
 from __future__ import annotations
