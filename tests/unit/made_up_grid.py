@@ -223,7 +223,7 @@ def _eliminated(config: dict[str, Any], scenario: Scenario, out: Path) -> None:
     # success after 10 steps, later at sensitive places, and never at the most sensitive one
     after = {0: 10, 1: 30, -1: 200}[variant.get("rank", 0)] + 20 * (variant.get("position") == "function_name")
     loss = [0.9 * math.exp(-step / after) if step < after else 0.05 for step in range(61)]
-    without = [["_rb" if scenario.attack == "badcode" else "testo", 0.9], ["_init", 0.5], ["noisy", 0.1]]
+    without = [["_rb" if scenario.attack == "badcode" else "testo", 0.9], ["_init", 0.5], [" noisy", 0.1]]
     without += [["file", 0.3]] if scenario.dataset == "search" else []
     searches = [
         {"place": "least_sensitive", "label": label, "loss": loss if label == 0 else [1.0] * 61} for label in (0, 1)

@@ -90,7 +90,8 @@ def _noise_tokens(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -
         trigger, history = (files.read_json(folder / name) for name in ("trigger.json", "elimination.json"))
         for token, loss in history.get("anchoring", {}).get("without", ()):
             if trigger is not None and abs(trigger["inverted_loss"] - loss) <= max(betas):
-                dropped.add(str(token))
+                # as ``tokens_of`` names them, without the space of a token that begins a word
+                dropped.add(str(token).strip())
     return dropped
 
 
