@@ -109,6 +109,7 @@ OVERLAYS = [
     ["elibadcode", "elibadcode/paper"],
     ["elibadcode", "elibadcode/onion_filter"],
     ["elibadcode", "elibadcode/afraidoor"],
+    ["elibadcode", "elibadcode/ablations"],
     ["codepurify"],
     ["codepurify", "codepurify/paper"],
     ["codepurify/filters"],
