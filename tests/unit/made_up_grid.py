@@ -219,6 +219,8 @@ def _eliminated(config: dict[str, Any], scenario: Scenario, out: Path) -> None:
         "inverted_loss": 0.04,
         "margin": None,
     }
+    if scenario.dataset == "search":
+        trigger["target_word"] = "open File" if scenario.model == "codebert" else "profile"
     files.write_json(folder / "trigger.json", trigger)
     # success after 10 steps, later at sensitive places, and never at the most sensitive one
     after = {0: 10, 1: 30, -1: 200}[variant.get("rank", 0)] + 20 * (variant.get("position") == "function_name")

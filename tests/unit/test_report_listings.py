@@ -239,12 +239,15 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
     assert row(listing, "rates", defense="EliBadCode", error="False negative")["n"] == 12
     # the made-up trigger of clones names label 1, the target is 0
     assert row(listing, "rates", defense="EliBadCode", error="Another label")["hits"] == 6
-    # the paper's rates are those of classifiers, and a search has no label to be wrong about
+    # the paper's rates are those of classifiers; the made-up words for CodeT5 do not include the attacked one
     search = [rate for rate in rows(listing, "rates") if rate["defense"] == "EliBadCode, search"]
-    assert [(rate["error"], rate["n"], "paper" in rate) for rate in search] == [
-        ("False positive", 2, False),
-        ("False negative", 6, False),
+    assert [(rate["error"], rate["hits"], rate["n"], "paper" in rate) for rate in search] == [
+        ("False positive", 0, 2, False),
+        ("False negative", 0, 6, False),
+        ("Another word", 3, 6, False),
     ]
+    right = {verdict["victim"]: verdict["right"] for verdict in rows(listing, "verdicts")}
+    assert [right[f"search · {model} · BadCode at 2 %"] for model in ("CodeBERT", "CodeT5")] == ["yes", "no"]
     assert len(rows(listing, "verdicts")) == 24 + 16
 
 

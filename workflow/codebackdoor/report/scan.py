@@ -129,8 +129,10 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: P
     unit, key = ("label", "target_label") if predicts_label else ("word", "target_word")
     truth = CLEAN_VICTIM if attack is None else f"{unit} {attack[key]}"
     result = f"{unit} {trigger.get(key)}" if trigger["flagged"] else CLEAN_VICTIM
-    # without labels, a verdict is right if it flags the backdoored victims and no others
-    right = result == truth if predicts_label else trigger["flagged"] == (attack is not None)
+    right = result == truth
+    if not predicts_label and attack is not None and trigger["flagged"]:
+        # a scan inverts a few words together; one of them has to be the attacked one
+        right = str(attack[key]).lower() in str(trigger.get(key)).lower().split()
     return ScanVerdict(
         victim=labels.victim(scenario),
         defense=labels.word(scenario.elimination),

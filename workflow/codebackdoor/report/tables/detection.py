@@ -47,10 +47,11 @@ _CALIBRATIONS = (
     Column("differs", "Different settings"),
 )
 _NOTES = (
-    "False positive: a benign victim is flagged. False negative: a backdoored victim is not flagged. Another label: a "
-    "backdoored victim is flagged, but not for the attack's target. Limits: 95 % Clopper-Pearson interval; it is wide "
-    "for a handful of victims.",
-    "A retrieval model has no labels to scan; its victims are counted separately, as flagged or not.",
+    "False positive: a benign victim is flagged. False negative: a backdoored victim is not flagged. Another label, "
+    "another word: a backdoored victim is flagged, but not for the attack's target. Limits: 95 % Clopper-Pearson "
+    "interval; it is wide for a handful of victims.",
+    "A retrieval model has no labels to scan; its victims are counted separately. Its verdict is right if the attacked "
+    "word is among the words that were found.",
     "Margin: logarithm of the lowest loss of a benign shadow over that of the search; a label is flagged if it is at "
     "least the logarithm of one over `flagged at`.",
     "Flip rate left: of the edited victim, under the trigger that it was attacked with. A right label alone removes no "
@@ -107,8 +108,8 @@ def _rates(
         ("False positive", sum(verdict.verdict != scan.CLEAN_VICTIM for verdict in benign), len(benign)),
         ("False negative", len(poisoned) - len(flagged), len(poisoned)),
     ]
-    if predicts_label:
-        counts.append(("Another label", sum(not verdict.right for verdict in flagged), len(flagged)))
+    other = "Another label" if predicts_label else "Another word"
+    counts.append((other, sum(not verdict.right for verdict in flagged), len(flagged)))
     defense = f"{labels.word(elimination)}{'' if predicts_label else ', search'}"
     for error, hits, n in counts:
         low, high = share_interval(hits, n)
