@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from codebackdoor.config import checks
 from codebackdoor.config.base import Settings
+from codebackdoor.config.checks import combinations
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.experiments import Experiment, Seed, distinct, scenarios
 from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
@@ -122,16 +123,13 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        problems = list(dict.fromkeys((*checks.undeclared(self), *checks.misnamed(self), *checks.reserved(self))))
-        if not problems:
-            problems = list(dict.fromkeys((*checks.unfit_experiments(self), *checks.unlabeled(self))))
-        if problems:
+        if problems := checks.problems(self):
             raise ValueError("\n".join(problems))
         return self
 
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Yield the reasons why the scenario's variants cannot be combined; empty if they can."""
-        return checks.unfit(self, scenario)
+        return combinations.unfit(self, scenario)
 
     def home(self, dataset: str) -> str:
         """The data set that the victims which predict on this one are trained on; usually itself."""
