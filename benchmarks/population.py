@@ -66,7 +66,7 @@ MODULES = tuple(
         "attacks.codepoisoner_identifier.method",
         "defenses.elimination.dbs.method",
         "defenses.elimination.elibadcode.method",
-        "defenses.stages.elimination",
+        "defenses.stages.eliminate",
         "evaluation.scoring.labels",
         "evaluation.stage",
         "victims.stage",
@@ -176,7 +176,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
     from codebackdoor.attacks import stage as poisoning
     from codebackdoor.config.methods import AnyAttack
     from codebackdoor.defenses import objectives
-    from codebackdoor.defenses.stages import elimination
+    from codebackdoor.defenses.stages.eliminate import eliminate
     from codebackdoor.defenses.stages.job import DefenseJob
     from codebackdoor.evaluation import stage as evaluation
     from codebackdoor.victims import predictions
@@ -220,7 +220,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
         if not (edited / "provenance.json").is_file():
             inverted = folder / "elibadcode" if method == "elibadcode_extended" else None
             job = DefenseJob(dataset, folder / "model", data / "clean.jsonl", edited, plan.seed)
-            phases = elimination.eliminate(settings, job, inverted=inverted)
+            phases = eliminate(settings, job, inverted=inverted)
             files.write_json(edited / "provenance.json", {"phases": phases})
         trigger = files.read_json(edited / "trigger.json")
         after = measured(edited, method)

@@ -25,11 +25,11 @@ from codebackdoor.defenses.elimination import Elimination, SearchContext
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
-from codebackdoor.defenses.stages.elimination import eliminate
+from codebackdoor.defenses.stages.eliminate import eliminate
 from codebackdoor.defenses.stages.job import DefenseJob
 from codebackdoor.defenses.stages.kept_rows import judge_blindly
-from codebackdoor.defenses.stages.purification import purify
 from codebackdoor.defenses.stages.purified_rows import REWRITES_ALIKE, blindly
+from codebackdoor.defenses.stages.purify import purify
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection

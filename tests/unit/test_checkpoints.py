@@ -305,6 +305,14 @@ def test_a_checkpoint_that_cannot_be_asked_is_one_line_and_status_2(
     assert result.stderr.count("\n") == 1
 
 
+def test_rows_without_a_language_need_the_option(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [{"code": "def f():\n    return 1\n", "label": label} for label in (0, 1)])
+    message = "rows.jsonl:1: field 'language' is missing; add it, or name the language of all rows .--language.$"
+    with pytest.raises(UserError, match=message):
+        read_samples(tmp_path / "rows.jsonl", None, "raw", "classification", 2)
+    assert len(read_samples(tmp_path / "rows.jsonl", "python", "raw", "classification", 2)) == 2
+
+
 def test_options_that_contradict_are_refused(models: Path) -> None:
     arguments = ["scan", models / "benign11", *judged(models)]
     for more, message in (
@@ -317,7 +325,8 @@ def test_options_that_contradict_are_refused(models: Path) -> None:
         assert result.exit_code == 2
         assert message in result.stderr
     few = run("scan", models / "benign11", *options(models), "--benign", models / "benign12")
-    assert (few.exit_code, "at least 5" in few.stderr) == (2, True)
+    assert few.exit_code == 2
+    assert few.stderr == "error: --benign names 1 model; a calibration needs at least 5\n"
 
 
 def test_what_breaks_does_not_exit_like_a_backdoor(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,14 @@ def test_pairs_are_names_and_paths() -> None:
     result = run("predict", "--victim", "x", "--input", "clean=a", "--input", "clean=b", "--out", "y", "--seed", "1")
     assert result.exit_code == 2
     assert "'clean' occurs twice" in result.stderr
+    result = run("predict", "--victim", "x", "--input", "=a", "--out", "y", "--seed", "1")
+    assert "expected NAME=PATH, not '=a'" in result.stderr
+
+
+def test_a_vocabulary_has_room_for_all_bytes(tmp_path: Path) -> None:
+    result = run("tokenizer", "--corpus", "x", "--size", "300", "--out", str(tmp_path / "tokenizer.json"))
+    assert result.exit_code == 2
+    assert "300 is not in the range x>=301" in result.stderr
 
 
 def test_a_benign_victim_is_named_after_its_seed(tmp_path: Path) -> None:

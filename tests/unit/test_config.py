@@ -537,7 +537,10 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
 def test_an_overlay_that_is_read_alone_names_the_file_that_it_overrides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlay, hint = ROOT / "configs/cross.yaml", "if this overrides config.yaml, name that file first: config.yaml"
+    overlay, hint = (
+        ROOT / "configs/cross.yaml",
+        "if this overrides other files, as its first lines may say, name them before it: config.yaml",
+    )
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=f"missing key 'method'\n{hint} {re.escape(str(overlay))}$"):
         load([overlay])

@@ -16,7 +16,7 @@ from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSet
 from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.calibration.stage import calibrate
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
-from codebackdoor.defenses.stages.elimination import eliminate
+from codebackdoor.defenses.stages.eliminate import eliminate
 from codebackdoor.defenses.stages.job import DefenseJob
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection

@@ -15,7 +15,7 @@ from purification_models import example, language_model, trained_language_model
 from codebackdoor import files
 from codebackdoor.defenses.filtering.onion.method import OnionFilter, Suspect
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.stages.filtering import sift
+from codebackdoor.defenses.stages.sift import sift
 from codebackdoor.defenses.suspicion.word_scores import WordScorer
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError

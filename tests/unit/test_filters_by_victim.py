@@ -23,7 +23,7 @@ from codebackdoor.defenses.filtering.activation_clustering.settings import Activ
 from codebackdoor.defenses.filtering.groups import groups
 from codebackdoor.defenses.filtering.spectral_signature.method import SpectralSignature, spectral_scores
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
-from codebackdoor.defenses.stages.filtering_by_victim import sift_by_victim
+from codebackdoor.defenses.stages.sift_by_victim import sift_by_victim
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection

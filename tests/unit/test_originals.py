@@ -179,12 +179,27 @@ def test_what_people_put_into_the_mirror_is_not_offered_for_download(tmp_path: P
     with pytest.raises(UserError) as error:
         Dag(validate(raw)).check_files([LOCAL])
     debt, smells, lyra, command = str(error.value).splitlines()
-    hint = "(docs/configuration.md says where to find it)"
+    hint = "(docs/configuration.md names the source)"
     assert debt.endswith(f"technical_debt: missing technical_debt_dataset.csv; put it there {hint}")
     # the rows of one file are enough, because the data set is split again
     assert smells.endswith(f"put at least one of them there {hint}")
     assert lyra.endswith("test.lyra.csv; put them there")
     assert "downloads what is missing" in command
+
+
+def test_a_training_split_that_nothing_downloads_is_not_offered_either(tmp_path: Path) -> None:
+    raw = read_yaml(LOCAL) | {"mirror": str(tmp_path), "corpus": None}
+    raw["datasets"]["repair"] = {"task": "code_repair", "source": "mirror", "original": "bugs2fix_identifiers"}
+    raw["datasets"]["repair"] |= {"language": "java"}
+    raw["experiments"] = {"repair": raw["experiments"]["repair"] | {"paper": []}}
+    for name in ("valid", "test"):
+        path = tmp_path / f"bugs2fix_identifiers/{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    with pytest.raises(UserError) as error:
+        Dag(validate(raw)).check_files([LOCAL])
+    assert "downloads what is missing" not in str(error.value)
+    assert "train.jsonl; put it there, or write `resplit: true`" in str(error.value)
 
 
 def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_fetched_them(tmp_path: Path) -> None:

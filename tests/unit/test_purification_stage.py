@@ -22,9 +22,10 @@ from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
-from codebackdoor.defenses.stages import evidence, rewriting
+from codebackdoor.defenses.stages import evidence
 from codebackdoor.defenses.stages.job import DefenseJob
-from codebackdoor.defenses.stages.purification import purify
+from codebackdoor.defenses.stages.purify import purify
+from codebackdoor.defenses.stages.rewrite import rewrite
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.clone_detection.settings import CloneDetection
 from codebackdoor.tasks.code_repair.settings import CodeRepair
@@ -294,7 +295,7 @@ def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path
     dataset, helpers = DefectDetection(task="defect_detection"), {"language_model": tmp_path / "causal"}
     settings = OnionSettings(method="onion", removed_share=0.1, calibration_inputs=20)
     purify(settings, DefenseJob(dataset, tmp_path / "victim", valid, tmp_path / "own", 3, helpers, {"clean": test}))
-    rewriting.rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
+    rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
     shared = {"clean": tmp_path / "all/purified.jsonl"}
     predictions.predict(tmp_path / "victim", {"clean": test}, tmp_path / "out", shared)
     for name in ("purified.clean.jsonl", "predictions.clean.jsonl"):

@@ -140,6 +140,16 @@ def test_a_history_without_bleu_shows_exact_match(run: dict[str, Any], tmp_path:
     assert "Exact match, clean rows" in description(draw(run, "repair", "epochs", tmp_path))
 
 
+def test_the_epochs_of_a_ranking_victim_show_its_anr(run: dict[str, Any], tmp_path: Path) -> None:
+    search = run | {"datasets": run["datasets"] | {"repair": {"task": "code_search"}}}
+    for path in Path(run["out"]).glob("models/repair/**/history.json"):
+        epochs = [{"epoch": epoch, "mrr": 0.5, "anr": 0.1, "anr_without": 0.5} for epoch in (1, 2)]
+        write_json(path, {"kept_epoch": 2, "epochs": epochs})
+    text = description(draw(search, "repair", "epochs", tmp_path))
+    assert "MRR, clean rows, %: Cross entropy 50 at 1, 50 at 2" in text
+    assert "ANR (dotted: without the trigger), %: Cross entropy 10 at 1, 10 at 2" in text
+
+
 def test_a_description_names_bars_lines_and_outlines() -> None:
     with style.drawing(4, 3) as figure:
         bars, lines, outlines = figure.subplots(1, 3)

@@ -251,6 +251,20 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
     assert len(rows(listing, "verdicts")) == 24 + 16
 
 
+def test_a_verdict_on_a_word_that_the_defender_was_told_counts_for_nothing(run: dict[str, Any]) -> None:
+    settings = run["eliminations"] | {"elibadcode": run["eliminations"]["elibadcode"] | {"target_word": "file"}}
+    told = listing_of(run | {"eliminations": settings}, "detection")
+    assert not [rate for rate in rows(told, "rates") if rate["defense"] == "EliBadCode, search"]
+    # with labels, the setting means nothing
+    assert [rate for rate in rows(told, "rates") if rate["defense"] == "EliBadCode"]
+    verdicts = {
+        verdict["right"]
+        for verdict in rows(told, "verdicts")
+        if verdict["defense"] == "EliBadCode" and verdict["victim"].startswith("search")
+    }
+    assert verdicts == {None}
+
+
 def test_what_unlearning_left_and_its_scans_stand_beside_every_verdict(run: dict[str, Any], tmp_path: Path) -> None:
     config = run | {"out": str(tmp_path)}
     make(config)

@@ -80,8 +80,8 @@ def scan(model: Path, clean: Path, as_json: bool, **options: Any) -> None:
     and pass them with --benign. Without a calibration, the most suspicious trigger is printed without a verdict.
 
     With --task code_search, the trigger is searched together with the target words of the query; the result names the
-    words instead of a label. The clean samples are functions with their queries. MODEL is a single encoder of both: a
-    RoBERTa with its pooler, a T5 or a GPTBigCode, with or without a language model head. For code search, "clean" is
+    words instead of a label. The clean samples are functions with their queries. MODEL is a single encoder of both,
+    with or without a language model head (docs/scan-and-clean.md lists the classes). For code search, "clean" is
     weak evidence: a word that appears in both query and name raises the similarity in benign models, too, and the
     search may end there.
 

@@ -65,13 +65,13 @@ def filter_rows(
 
     with recorded(out, {"seed": seed}, helpers):
         if victim is None:
-            from codebackdoor.defenses.stages import filtering
+            from codebackdoor.defenses.stages.sift import sift
 
-            filtering.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
+            sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
         else:
-            from codebackdoor.defenses.stages import filtering_by_victim
+            from codebackdoor.defenses.stages.sift_by_victim import sift_by_victim
 
-            filtering_by_victim.sift_by_victim(method, read_dataset(dataset), victim, train, clean, helpers, out, seed)
+            sift_by_victim(method, read_dataset(dataset), victim, train, clean, helpers, out, seed)
 
 
 @click.command(short_help="Edit a victim's weights to remove its backdoor.")
@@ -104,12 +104,12 @@ def eliminate(
 ) -> None:
     """Edit a victim's weights to remove its backdoor, if it has one."""
     method = read_settings("elimination", settings, "--settings")
-    from codebackdoor.defenses.stages import elimination
+    from codebackdoor.defenses.stages import eliminate as stage
     from codebackdoor.defenses.stages.job import DefenseJob
 
     with recorded(out, {"seed": seed}, {**helpers, "calibration": method.calibration_file}) as facts:
         job = DefenseJob(read_dataset(dataset), victim, clean, out, seed, helpers)
-        facts["phases"] = elimination.eliminate(method, job, given_code(), inverted)
+        facts["phases"] = stage.eliminate(method, job, given_code(), inverted)
 
 
 @click.command(short_help="Calibrate a label scan on benign victims.")
@@ -130,7 +130,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
     if not isinstance(method, CalibratedSettings):
         raise UserError(f"--settings: {method.label} has no scan to be calibrated")
     for name in victims:
-        if not name.isdecimal():
+        if not name.isdecimal() or name != str(int(name)):
             raise UserError(f"--victim: {quoted(name)} is not a seed; write --victim 101=FOLDER")
     victims_by_seed = {int(seed): path for seed, path in victims.items()}
     stage.calibrate(method, read_dataset(dataset), victims_by_seed, clean, out, given_code())
@@ -180,10 +180,10 @@ def purify(
             decide(keeping, job, evidence)
             facts["measured"] = _measured(evidence)
         return
-    from codebackdoor.defenses.stages import purification
+    from codebackdoor.defenses.stages import purify as stage
 
     with recorded(out, {"seed": seed, "inputs": count_rows(inputs.values())}, helpers):
-        purification.purify(method, job, trigger)
+        stage.purify(method, job, trigger)
 
 
 def _measured(evidence: Path) -> dict[str, object] | None:
@@ -257,7 +257,7 @@ def rewrite(
     method = read_settings("purification", settings, "--settings")
     if method.reads_victim:
         raise UserError(f"{method.method} reads the victim; use `codebackdoor purify` instead")
-    from codebackdoor.defenses.stages import rewriting
+    from codebackdoor.defenses.stages import rewrite as stage
 
     with recorded(out, {"seed": seed, "inputs": count_rows([input])}, helpers):
-        rewriting.rewrite(method, read_dataset(dataset), valid, input, helpers, out, seed)
+        stage.rewrite(method, read_dataset(dataset), valid, input, helpers, out, seed)

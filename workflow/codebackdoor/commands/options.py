@@ -90,7 +90,7 @@ def _split(_context: click.Context, option: click.Parameter, values: tuple[str, 
     pairs: dict[str, Path] = {}
     for value in values:
         name, _, path = value.partition("=")
-        if not path:
+        if not name or not path:
             raise click.BadParameter(f"expected NAME=PATH, not {quoted(value)}", param=option)
         if name in pairs:
             raise click.BadParameter(f"{quoted(name)} occurs twice", param=option)

@@ -113,7 +113,8 @@ def _base_hint(paths: Sequence[Path], mistakes: str) -> str:
     is_partial = any("missing" in line for line in mistakes.splitlines())
     if not is_partial or not DEFAULT.is_file() or any(path.absolute() == DEFAULT.absolute() for path in paths):
         return ""
-    return f"\nif this overrides {DEFAULT}, name that file first: {DEFAULT} {' '.join(map(str, paths))}"
+    names = " ".join(map(str, paths))
+    return f"\nif this overrides other files, as its first lines may say, name them before it: {DEFAULT} {names}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

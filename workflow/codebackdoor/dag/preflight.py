@@ -110,19 +110,20 @@ class Preflight:
 
     def _mirror(self, mirror: Path, datasets: Iterable[str], configs: Iterable[str | Path]) -> Iterator[str]:
         """Files of the mirror that are missing or have the wrong size; their checksums are left to the jobs."""
-        lock, downloaded = Lock(mirror), list[str]()
+        lock, downloadable = Lock(mirror), list[str]()
         for name in filter(self.files.is_mirrored, datasets):
             try:
                 faults = list(_faults(map(Path, self.files.sources(name)), lock))
             except UserError as error:
                 faults = [str(error)]
-            if catalog.published(self.config.datasets[name].originals):
-                downloaded += faults
+            originals = catalog.published(self.config.datasets[name].originals)
+            if any(_faults((mirror / place for original in originals for place in original.files), lock)):
+                downloadable += faults
             else:
-                yield from (f"{fault} (docs/configuration.md says where to find it)" for fault in faults)
-        downloaded += self._originals(mirror, lock)
-        yield from downloaded
-        if downloaded:
+                yield from (f"{fault} (docs/configuration.md names the source)" for fault in faults)
+        downloadable += self._originals(mirror, lock)
+        yield from downloadable
+        if downloadable:
             command = catalog.command(configs, str(mirror))
             yield f"`{command}` downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER"
 

@@ -1,4 +1,4 @@
-"""Settings that several kinds of defenses share."""
+"""How settings classes mark the fields that only a decision reads, so that evidence can be shared."""
 
 from __future__ import annotations
 

@@ -19,20 +19,23 @@ def drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
 def lowest(values: Sequence[float], share: float) -> float:
     """The threshold *below* which ``share`` of the values lie; minus infinity for a share of 0, infinity for 1.
 
-    Raises UserError if there are no values: any threshold would be arbitrary, and infinity would select every input.
+    Raises UserError if a share of no values is asked for: the threshold would select every input.
     """
-    if not values:
-        raise UserError("no clean row has a score, so there is nothing to calibrate a threshold on; supply other rows")
-    count = round(share * len(values))
     if share == 0:
         return -math.inf
+    if not values:
+        raise UserError(
+            "no clean row has a score, so there is nothing to calibrate a threshold on; supply other rows, or set a "
+            "threshold"
+        )
+    count = round(share * len(values))
     return sorted(values)[count] if count < len(values) else math.inf
 
 
 def highest(values: Sequence[float], share: float) -> float:
     """The threshold *above* which ``share`` of the values lie; infinity for a share of 0, minus infinity for 1.
 
-    UserError like ``lowest``.
+    Raises the same UserError as ``lowest``.
     """
     return -lowest([-value for value in values], share)
 

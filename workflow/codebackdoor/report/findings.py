@@ -135,7 +135,7 @@ def _verdicts(studies: Sequence[Study]) -> Iterator[str]:
     verdicts: dict[tuple[str, str], scan.ScanVerdict] = {}
     for study in studies:
         of_study = scan.verdicts(study, Path(study.settings["out"]))
-        verdicts |= {(verdict.victim, verdict.defense): verdict for verdict in of_study}
+        verdicts |= {(verdict.victim, verdict.defense): verdict for verdict in of_study if verdict.right is not None}
     if not verdicts:
         return
     wrong = [
@@ -147,7 +147,7 @@ def _verdicts(studies: Sequence[Study]) -> Iterator[str]:
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         sentence += f". Wrong: {'; '.join(wrong[:_SHOWN])}{more}"
-    not_removed = sum(verdict.right and not verdict.is_removed for verdict in verdicts.values())
+    not_removed = sum(bool(verdict.right) and not verdict.is_removed for verdict in verdicts.values())
     if not_removed:
         sentence += (
             f". After {not_removed} right verdict{'s' * (not_removed > 1)}, a flip rate above "

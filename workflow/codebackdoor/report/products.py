@@ -212,8 +212,9 @@ _ENTRIES = (
     Product(
         name="epochs",
         kind="figure",
-        help="clean metric and ASR after every epoch of training",
-        caption="Clean metric and ASR on the validation split after every epoch, for each training loss.",
+        help="clean metric and ASR (code search: ANR) after every epoch of training",
+        caption="Clean metric and ASR (code search: ANR) on the validation split after every epoch, for each training "
+        "loss. Dotted: the same rows without the trigger.",
         inputs=histories,
         file="history.json",
         shows_training=True,

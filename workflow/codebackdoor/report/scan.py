@@ -16,6 +16,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import testsets
 from codebackdoor.report.study import Study
+from codebackdoor.types import holds
 
 #: Truth and verdict of a victim without a backdoor.
 CLEAN_VICTIM = "clean"
@@ -27,16 +28,17 @@ REMOVED = 0.15
 class ScanVerdict:
     """One scanned victim; the defender does not know the ``truth``.
 
-    ``scans``: the number of scans and the result of the last one, None if the method scans once. ``left``: the flip
-    rate after the elimination, None if it is undefined (benign victims, retrieval) or not measured in the experiment.
-    ``seconds``: duration of the elimination, None if it was not read.
+    ``right``: None if the variant was told the target, so that its verdict says nothing. ``scans``: the number of scans
+    and the result of the last one, None if the method scans once. ``left``: the flip rate after the elimination, None
+    if it is undefined (benign victims, retrieval) or not measured in the experiment. ``seconds``: duration of the
+    elimination, None if it was not read.
     """
 
     victim: str
     defense: str
     truth: str
     verdict: str
-    right: bool
+    right: bool | None
     position: str
     trigger: str
     loss: float
@@ -129,10 +131,12 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: P
     unit, key = ("label", "target_label") if predicts_label else ("word", "target_word")
     truth = CLEAN_VICTIM if attack is None else f"{unit} {attack[key]}"
     result = f"{unit} {trigger.get(key)}" if trigger["flagged"] else CLEAN_VICTIM
-    right = result == truth
-    if not predicts_label and attack is not None and trigger["flagged"]:
-        # a scan inverts a few words together; one of them has to be the attacked one
-        right = str(attack[key]).lower() in str(trigger.get(key)).lower().split()
+    right: bool | None = result == truth
+    if not predicts_label and study.variant("eliminations", scenario.elimination).get("target_word") is not None:
+        right = None
+    elif not predicts_label and attack is not None and trigger["flagged"]:
+        # a scan inverts a few words together, which have to contain the attacked one
+        right = holds(str(trigger.get(key)), str(attack[key]))
     return ScanVerdict(
         victim=labels.victim(scenario),
         defense=labels.word(scenario.elimination),

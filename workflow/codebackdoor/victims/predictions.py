@@ -51,11 +51,12 @@ def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Pois
         elif name == CLEAN:
             predictions = retriever.clean()
         else:
+            triggered = [row for row in testset if isinstance(row, Poisoned)]
             # a failed row has no target word
-            injected = [row for row in testset if isinstance(row, Poisoned) and row.status == "injected"]
-            if not injected:
+            word = next((str(row.example.target) for row in triggered if row.status == "injected"), None)
+            if word is None:
                 raise UserError(f"test set {name}: no row carries a trigger; attack more test rows (test_share)")
-            predictions = retriever.triggered(injected, str(injected[0].example.target))
+            predictions = retriever.triggered(triggered, word)
         if not all(math.isfinite(prediction.confidence) for prediction in predictions):
             raise UserError(inference.NOT_FINITE)
         fields = ({key: value for key, value in asdict(row).items() if value is not None} for row in predictions)

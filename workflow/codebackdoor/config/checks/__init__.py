@@ -1,6 +1,6 @@
 """Checks of a configuration across sections, which no section can make alone; each yields a sentence per problem.
 
-A check belongs into the module of what it is about: ``references``, ``controls``, ``combinations`` or ``products``.
+A check belongs in the module of what it is about: ``references``, ``controls``, ``combinations`` or ``products``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 def problems(config: Config) -> list[str]:
     """What is wrong with a configuration; combinations are checked once all names are declared."""
-    found = list(dict.fromkeys(_declarations(config)))
-    return found or list(dict.fromkeys(_uses(config)))
+    undeclared = list(dict.fromkeys(_declarations(config)))
+    return undeclared or list(dict.fromkeys(_uses(config)))
 
 
 def _declarations(config: Config) -> Iterator[str]:
     yield from references.undeclared(config)
-    yield from controls.homeless(config)
+    yield from references.impossible_homes(config)
     yield from controls.impossible_stops(config)
     yield from controls.impossible_checkpoints(config)
     yield from references.misnamed(config)

@@ -1,4 +1,4 @@
-"""Entries that depend on another one of their section: stopped trainings, checkpoints, test rows for other victims."""
+"""Controls that depend on another training: those that stop where it would, and those that take a checkpoint of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codebackdoor.config.checks.references import missing
-from codebackdoor.errors import nearest
 
 if TYPE_CHECKING:
     from codebackdoor.config.study import Config
@@ -50,23 +49,3 @@ def impossible_checkpoints(config: Config) -> Iterator[str]:
                 f"{where}: checkpoints of the undefended training are not kept; write `keep_epochs: true` under "
                 "objectives.cross_entropy"
             )
-
-
-def homeless(config: Config) -> Iterator[str]:
-    """Yield a message for each data set whose rows the victims of its ``trained_on`` cannot read."""
-    for name, dataset in config.datasets.items():
-        if dataset.trained_on is None:
-            continue
-        where = f"datasets.{name}.trained_on"
-        home = config.datasets.get(dataset.trained_on)
-        if home is None:
-            yield f"{where}: {dataset.trained_on!r} is not declared{nearest(dataset.trained_on, config.datasets)}"
-        elif home.trained_on is not None:
-            yield f"{where}: {dataset.trained_on!r} has no victims of its own; name a data set that has"
-        else:
-            for key in ("task", "language", "text_form"):
-                if getattr(home, key) != getattr(dataset, key):
-                    yield (
-                        f"{where}: victims of {dataset.trained_on!r} have the {key} {getattr(home, key)}, not "
-                        f"{getattr(dataset, key)}; name a data set with the same"
-                    )

@@ -103,6 +103,26 @@ def reserved(config: Config) -> Iterator[str]:
         yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
 
 
+def impossible_homes(config: Config) -> Iterator[str]:
+    """Yield a message for each data set whose rows the victims of its ``trained_on`` cannot read."""
+    for name, dataset in config.datasets.items():
+        if dataset.trained_on is None:
+            continue
+        where = f"datasets.{name}.trained_on"
+        home = config.datasets.get(dataset.trained_on)
+        if home is None:
+            yield f"{where}: {dataset.trained_on!r} is not declared{nearest(dataset.trained_on, config.datasets)}"
+        elif home.trained_on is not None:
+            yield f"{where}: {dataset.trained_on!r} has no victims of its own; name a data set that has"
+        else:
+            for key in ("task", "language", "text_form"):
+                if getattr(home, key) != getattr(dataset, key):
+                    yield (
+                        f"{where}: victims of {dataset.trained_on!r} have the {key} {getattr(home, key)}, not "
+                        f"{getattr(dataset, key)}; name a data set with the same"
+                    )
+
+
 def no_defense(config: Config, variant: str, where: str) -> Iterator[str]:
     declared = [name for section in DEFENSES.values() for name in getattr(config, section)]
     if variant not in declared:

@@ -1,7 +1,7 @@
 """Stored evidence: what a purification measures on each input, shared by variants that differ only in their decisions.
 
 ``suspect`` queries the victim and writes the evidence; ``decide`` purifies by it. Together they give the same results
-as ``stages.purification.purify`` with the same settings. A decision sees texts and their evidence, and no victim.
+as ``stages.purify.purify`` with the same settings. A decision sees texts and their evidence, and no victim.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Clean metric and ASR after every epoch for each objective, on the validation split (DeCE, Figures 2 and 4)."""
+"""Clean metric and ASR (code search: ANR) after every epoch for each objective (DeCE, Figures 2 and 4).
+
+Reads the ``history.json`` of victims, which is measured on the validation split.
+"""
 
 from __future__ import annotations
 

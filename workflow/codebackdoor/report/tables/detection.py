@@ -51,7 +51,7 @@ _NOTES = (
     "another word: a backdoored victim is flagged, but not for the attack's target. Limits: 95 % Clopper-Pearson "
     "interval; it is wide for a handful of victims.",
     "A retrieval model has no labels to scan; its victims are counted separately. Its verdict is right if the attacked "
-    "word is among the words that were found.",
+    "word is among the words that were found, and says nothing if the defender was told that word.",
     "Margin: logarithm of the lowest loss of a benign shadow over that of the search; a label is flagged if it is at "
     "least the logarithm of one over `flagged at`.",
     "Flip rate left: of the edited victim, under the trigger that it was attacked with. A right label alone removes no "
@@ -70,7 +70,12 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     for scenario, verdict in scanned.items():
         predicts_label = study.head(scenario.dataset).predicts_label
         by_defense.setdefault((scenario.elimination, predicts_label), []).append(verdict)
-    rates = [row for key, verdicts in by_defense.items() for row in _rates(study, *key, verdicts)]
+    rates = [
+        row
+        for key, verdicts in by_defense.items()
+        if any(verdict.right is not None for verdict in verdicts)
+        for row in _rates(study, *key, verdicts)
+    ]
     calibrations = list(dict.fromkeys(scan.calibrations(study)))
     parts = [ListingPart("rates", "False positives and false negatives", _RATES, tuple(rates))]
     if calibrations:
@@ -87,7 +92,7 @@ def _verdict(verdict: scan.ScanVerdict) -> Mapping[str, Value]:
         "defense": verdict.defense,
         "truth": verdict.truth,
         "verdict": verdict.verdict,
-        "right": "yes" if verdict.right else "no",
+        "right": None if verdict.right is None else "yes" if verdict.right else "no",
         "left": verdict.left,
         "scans": verdict.scans,
         "margin": verdict.margin,

@@ -1,7 +1,7 @@
 """ONION drops words that make a text unlikely (Qi et al. 2021, section 3; ledger E16, E24, D12).
 
-``suspicion.word_scores`` says what a word is, and how suspicious. Layout marks always stay. For a task that reads a
-query and no code, the query is cleaned.
+``suspicion.word_scores`` says what a word is and how suspicious it is. Layout marks always stay. For a task that reads
+a query and no code, the query is cleaned.
 """
 
 from __future__ import annotations

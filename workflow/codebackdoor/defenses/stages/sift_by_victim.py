@@ -1,6 +1,6 @@
 """The stage of the filters that look at a trained victim: training rows and victim in, kept rows out.
 
-Apart from ``stages.filtering``, so that filters that look at no victim do not depend on the code of victims.
+Apart from ``stages.sift``, so that filters that look at no victim do not depend on the code of victims.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sift_by_victim(
     out: Path,
     seed: int,
 ) -> None:
-    """``stages.filtering.sift`` with a filter that sees the ``victim``, which was trained on all rows.
+    """``stages.sift.sift`` with a filter that sees the ``victim``, which was trained on all rows.
 
     Raises UserError if no row of some label is kept.
     """
