@@ -19,7 +19,7 @@ def drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
 def lowest(values: Sequence[float], share: float) -> float:
     """The threshold *below* which ``share`` of the values lie; minus infinity for a share of 0, infinity for 1.
 
-    Raises UserError if a share of no values is asked for: the threshold would select every input.
+    Raises UserError without values, unless the share is 0: the threshold would select every input.
     """
     if share == 0:
         return -math.inf
