@@ -141,7 +141,7 @@ def test_elibadcode_poisons_2_percent_of_the_training_data() -> None:
     ids=lambda path: path.stem if path.parent.name == "configs" else f"{path.parent.name}-{path.stem}",
 )
 def test_a_study_at_another_rate_names_the_papers(path: Path) -> None:
-    below = {"afraidoor": ["elibadcode"], "onion_filter": ["elibadcode"]}.get(path.stem, [])
+    below = ["elibadcode"] if path.stem in ("ablations", "afraidoor", "onion_filter") else []
     below = ["elibadcode"] if path == ROOT / "configs/elibadcode/paper.yaml" else below
     below = (
         ["dece"] if path in {ROOT / f"configs/dece/{name}.yaml" for name in ("paper", "real", "one_victim")} else below
