@@ -126,7 +126,7 @@ def test_a_parameter_of_one_defense_reruns_its_jobs_and_those_after(finished: Tr
 
 
 def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree) -> None:
-    module = finished.root / "workflow/codebackdoor/defenses/purification/onion/method.py"
+    module = finished.root / "workflow/codebackdoor/defenses/suspicion/word_scores.py"
     source = module.read_text()
     try:
         module.write_text(source + "\n# a comment\n\n")
