@@ -150,7 +150,20 @@ OVERLAY = {
                     "eliminations": ["none", "elibadcode", "more", "ranked", "last_layer", "unanchored"],
                 }
             ],
-            "figures": ["sweep", "sensitivity", "layers", "convergence", "noise"],
+            "figures": ["sensitivity", "layers", "convergence", "noise"],
+        },
+        "iterations": {
+            "title": "Iterations of the search",
+            "grid": [
+                {
+                    "datasets": ["defects"],
+                    "models": ["codebert"],
+                    "attacks": ["codepoisoner_func"],
+                    "rates": [0.05],
+                    "eliminations": ["none", "elibadcode", "more"],
+                }
+            ],
+            "figures": ["sweep"],
             "swept": "iterations",
         },
     },
