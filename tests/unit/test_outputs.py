@@ -163,11 +163,11 @@ def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(tmp_pa
 
 
 def test_an_output_with_a_longer_name_keeps_its_unfinished_folder(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "model.seed2") as other:
+    with new_folder(tmp_path / "model.seed2") as longer:
         (tmp_path / ".model.x1_y.part").mkdir()
         with new_folder(tmp_path / "model") as new, atomic(tmp_path / "model.json"):
             new.finish()
-        other.finish()
+        longer.finish()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "model.json", "model.seed2"]
 
 

@@ -53,7 +53,8 @@ class Preflight:
         )
         problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
         if self.config.mirror:
-            problems += self._mirror(Path(self.config.mirror), sorted({each.dataset for each in scenarios}), configs)
+            datasets = sorted({scenario.dataset for scenario in scenarios})
+            problems += self._mirror(Path(self.config.mirror), datasets, configs)
         if problems:
             raise UserError("\n".join(problems))
 

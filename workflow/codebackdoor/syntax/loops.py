@@ -91,16 +91,16 @@ def _has_exit(loop: Node) -> bool:
     if body is None:
         return False
     is_labeled = loop.parent is not None and loop.parent.type == "labeled_statement"
-    own, inner = _label(loop.parent) if is_labeled else None, _labels(body)
+    loop_label, inner_labels = _label(loop.parent) if is_labeled else None, _labels(body)
     stack = [(body, True)]
     while stack:
         node, breaks = stack.pop()
         if node.type in _EXITS:
             return True
         label = _label(node) if node.type in ("break_statement", "continue_statement") else None
-        if node.type == "break_statement" and (breaks if label is None else label not in inner):
+        if node.type == "break_statement" and (breaks if label is None else label not in inner_labels):
             return True
-        if node.type == "continue_statement" and label not in (None, own, *inner):
+        if node.type == "continue_statement" and label not in (None, loop_label, *inner_labels):
             return True
         if node.type in _CLOSED:
             continue

@@ -1,4 +1,4 @@
-"""Inputs in parts, of which one at a time is in memory with all its versions."""
+"""Inputs in parts: only one part at a time is in memory with all its versions."""
 
 from __future__ import annotations
 

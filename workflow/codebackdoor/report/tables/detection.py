@@ -113,8 +113,8 @@ def _rates(
         ("False positive", sum(verdict.verdict != scan.CLEAN_VICTIM for verdict in benign), len(benign)),
         ("False negative", len(poisoned) - len(flagged), len(poisoned)),
     ]
-    other = "Another label" if predicts_label else "Another word"
-    counts.append((other, sum(not verdict.right for verdict in flagged), len(flagged)))
+    wrong_target = "Another label" if predicts_label else "Another word"
+    counts.append((wrong_target, sum(not verdict.right for verdict in flagged), len(flagged)))
     defense = f"{labels.word(elimination)}{'' if predicts_label else ', search'}"
     for error, hits, n in counts:
         low, high = share_interval(hits, n)
