@@ -215,6 +215,43 @@ def test_out_of_memory_splits_the_batch_and_keeps_the_gradient(make, recipe, tmp
     assert gradients[0][1] == pytest.approx(gradients[1][1], rel=0.01)
 
 
+def test_a_resumed_run_still_splits_its_batches(tmp_path: Path) -> None:
+    """The first run dies in epoch 2; the resumed one has more memory, and still ends with the bytes of an undisturbed
+    run, which split from epoch 1 on."""
+    sizes: list[int] = []
+
+    class Device:
+        def __init__(self, room: int, dies_in: int | None = None) -> None:
+            self.room, self.dies_in = room, dies_in
+
+        def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
+            if epoch == self.dies_in:
+                raise KeyboardInterrupt
+            if len(targets) > self.room:
+                raise torch.OutOfMemoryError("too large")
+            sizes.append(len(targets))
+            return CROSS_ENTROPY(logits, targets, epoch)
+
+        def __repr__(self) -> str:
+            return "device"
+
+    def weights_after(progress: str, *devices: Device) -> dict[str, Tensor]:
+        for device in devices:
+            victim = classifier()
+            arguments = (victim, rows(90), device, BERT.model_copy(update={"epochs": 2, "batch_tokens": 1024}))
+            try:
+                fit(*arguments, Validation(rows(4)), tmp_path / progress, 1)
+            except KeyboardInterrupt:
+                continue
+        return state(victim)
+
+    undisturbed = weights_after("undisturbed", Device(40))
+    sizes.clear()
+    resumed = weights_after("killed", Device(40, dies_in=2), Device(1000))
+    assert max(sizes) <= 40
+    assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
+
+
 def test_a_single_row_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     def full(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
         raise torch.OutOfMemoryError("full")

@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,10 +38,12 @@ PIECE = 1 << 22
 
 @dataclass(slots=True)
 class State:
-    """The finished epochs and the best weights so far (None if the last weights are kept)."""
+    """The finished epochs, the best weights so far (None if the last weights are kept), and the number of parts in
+    which a batch is computed (more than 1 once memory ran out)."""
 
-    epochs: list[dict[str, Any]]
-    best: Weights | None
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    best: Weights | None = None
+    batch_parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Progress:
         tensors = {f"optimizer/{name}": value for name, value in optimizer.items()}
         tensors |= {f"best/{name}": value for name, value in (state.best or {}).items()}
         parts = {str(number): sorted(names) for number, names in self._parts.items()}
-        self._write(self._file, tensors, {"epochs": json.dumps(state.epochs), "parts": json.dumps(parts)})
+        facts = {"epochs": state.epochs, "parts": parts, "batch_parts": state.batch_parts}
+        self._write(self._file, tensors, {name: json.dumps(value) for name, value in facts.items()})
         needed = {self._file, *map(self._part, self._parts)}
         for path in self._folder.glob("*.safetensors"):
             if path not in needed:
@@ -95,12 +98,12 @@ class Progress:
         Logs a warning if there are files that cannot be used.
         """
         if not self._file.is_file():
-            return Saved(State([], None), {}, {})
+            return Saved(State(), {}, {})
         try:
             return self._saved()
         except _UnusableError as error:
             log.warning("%s; the training starts again from its first epoch", error)
-            return Saved(State([], None), {}, {})
+            return Saved(State(), {}, {})
 
     def _saved(self) -> Saved:
         facts, tensors = self._read(self._file)
@@ -112,7 +115,8 @@ class Progress:
                 raise _UnusableError(f"{self._part(number)} lacks the weights {missing[0]}")
             weights |= {name: changed[name] for name in names}
         self._parts = parts
-        state = State(json.loads(facts["epochs"]), _below(tensors, "best") or None)
+        best = _below(tensors, "best") or None
+        state = State(json.loads(facts["epochs"]), best, json.loads(facts["batch_parts"]))
         return Saved(state, weights, _below(tensors, "optimizer"))
 
     def _part(self, epoch: int) -> Path:

@@ -2,8 +2,8 @@
 
 Batches contain sequences of similar length and are sized by tokens; the learning rate rises and falls linearly;
 gradients are clipped. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so that a
-killed run, resumed from its last finished epoch, ends with bit-identical weights (unless the device ran out of memory
-in between: how a batch is divided is not saved).
+killed run, resumed from its last finished epoch, ends with bit-identical weights. Once memory runs out, batches are
+computed in parts, also after the run is resumed.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ def _resumed(run: _Training) -> State:
         log.info("resuming after epoch %d of %d", len(state.epochs), run.recipe.epochs)
         set_weights(run.victim.model, saved.weights)
         run.trainer.optimizer.restore(saved.optimizer, run.trainer.steps(len(state.epochs)).stop)
+        run.trainer.batch_parts = state.batch_parts
     return state
 
 
@@ -156,6 +157,7 @@ def _add_epoch(run: _Training, state: State) -> None:
         run.progress.discard()
         raise
     state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **measured})
+    state.batch_parts = trainer.batch_parts
     log.info("%s", state.epochs[-1])
     if run.recipe.checkpoint == "best" and run.kept_epoch(state) == epoch:
         trained = trainer.optimizer.changed(range(trainer.steps(run.recipe.epochs).stop))
@@ -212,7 +214,8 @@ class _Trainer:
             plan(items, recipe.batch_tokens, numpy_generator(seed, "batches", str(epoch)))
             for epoch in range(1, recipe.epochs + 1)
         ]
-        self._parts = 1
+        #: The number of parts in which a batch is computed, doubled each time that memory runs out.
+        self.batch_parts = 1
         self.precision = precision_on(victim.device, _precision(recipe))
         self.optimizer = optimizers.build(victim.model, recipe, sum(map(len, self._plans)), seed)
 
@@ -238,9 +241,9 @@ class _Trainer:
         while loss is None:
             # freed here, outside the handler, whose traceback keeps the tensors of the failed attempt alive
             self.optimizer.zero_grad()
-            self._parts *= 2
+            self.batch_parts *= 2
             negatives = ", which leaves fewer negatives for each query" if HEADS[self._victim.head].ranks else ""
-            log.warning("out of memory: batches are computed in %d parts from now on%s", self._parts, negatives)
+            log.warning("out of memory: batches are computed in %d parts from now on%s", self.batch_parts, negatives)
             loss = self._gradient(batch, epoch)
         nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._recipe.clip)
         self.optimizer.step(self._recipe.lr * rate_at(step, sum(map(len, self._plans)), self._recipe.warmup))
@@ -252,7 +255,7 @@ class _Trainer:
         and smaller parts may fit."""
         items = [self._items[index] for index in batch]
         total = sum(len(item.targets) or 1 for item in items)
-        size = -(-len(items) // self._parts)
+        size = -(-len(items) // self.batch_parts)
         mean = 0.0
         try:
             for start in range(0, len(items), size):
