@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,42 @@ def test_whatever_decides_how_a_program_ended_is_in_the_fingerprint_of_its_execu
     assert names - fingerprint.closure([f"{fingerprint.PACKAGE}.{STAGES['execute']}"]) == set()
 
 
+@pytest.mark.parametrize(
+    ("edited", "old", "new", "reruns"),
+    [
+        # a base class, what both methods inherit, and the class itself
+        ("defenses/elimination/inversion/settings.py", '"all" if position', '"words" if position', ["eliminate"]),
+        ("config/base.py", "    def ", "    def added(self) -> None: ...\n\n    def ", ["eliminate", "purify"]),
+        ("defenses/purification/codepurify/settings.py", "self.touched_share == 1", "False", ["purify"]),
+        # what a job costs and which values are accepted
+        ("defenses/elimination/inversion/settings.py", "def search_work(", "def searching(", []),
+        ("defenses/suspicion/settings.py", "def _something_to_mask(", "def _is_complete(", []),
+        # fields, whose values are parameters
+        ("defenses/elimination/inversion/settings.py", "length: Searched[int]", "length: Searched[float]", []),
+    ],
+)
+def test_methods_of_the_settings_that_a_job_receives_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str, old: str, new: str, reruns: list[str]
+) -> None:
+    root = tmp_path / "codebackdoor"
+    shutil.copytree(fingerprint.ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.j2"))
+    monkeypatch.setattr(parameters, "fingerprint", partial(fingerprint.fingerprint, root=root))
+    config = load([Path(__file__).parents[2] / "config.yaml"])
+
+    def codes() -> dict[str, str]:
+        jobs = parameters.Parameters(config)
+        return {
+            "eliminate": jobs.code("eliminate", elimination="elibadcode"),
+            "purify": jobs.code("purify", purification="codepurify"),
+        }
+
+    before = codes()
+    text = (root / edited).read_text()
+    assert old in text
+    (root / edited).write_text(text.replace(old, new, 1))
+    assert [stage for stage, code in codes().items() if code != before[stage]] == reruns
+
+
 def test_an_unknown_module_is_refused(package: Path) -> None:
     with pytest.raises(ValueError, match=r"codebackdoor\.attacks\.four is not a module"):
         fingerprint.fingerprint("codebackdoor.attacks.four", root=package)
@@ -180,7 +217,7 @@ def test_editing_a_family_changes_the_code_of_its_own_victims_alone(
 ) -> None:
     root = tmp_path / "codebackdoor"
     shutil.copytree(fingerprint.ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.j2"))
-    monkeypatch.setattr(parameters, "fingerprint", lambda *modules: fingerprint.fingerprint(*modules, root=root))
+    monkeypatch.setattr(parameters, "fingerprint", partial(fingerprint.fingerprint, root=root))
     config = load([Path(__file__).parents[2] / "config.yaml"])
 
     def codes() -> dict[tuple[str, str], str]:

@@ -1,10 +1,10 @@
 """One hash of the code that a job runs, so that editing a method reruns its jobs and no others.
 
 A fingerprint covers some modules and all modules of this package that they import, at any depth and also inside
-functions. It excludes the settings (their values are parameters of the job; what their methods compute from them is not
-covered), the registries (a new method must not rerun the existing ones) and imports for type checking. It is computed
-from syntax trees without docstrings, so comments, layout and quotes do not matter, and the same code has the same hash
-on every supported version of Python.
+functions. It excludes the registries (a new method must not rerun the existing ones), imports for type checking, and
+the modules of settings: the values of settings are parameters of the job, and of a class only the methods count, if a
+job receives it (``settings_classes``). It is computed from syntax trees without docstrings, so comments, layout and
+quotes do not matter, and the same code has the same hash on every supported version of Python.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from codebackdoor.config.base import Settings
 
 PACKAGE = "codebackdoor"
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +47,9 @@ LIBRARIES = {
 }
 
 
-def fingerprint(*modules: str, root: Path = ROOT) -> str:
-    """Return 16 hexadecimal digits for the code of ``modules`` (full dotted names) and everything that they import.
+def fingerprint(*modules: str, settings: Iterable[type[Settings]] = (), root: Path = ROOT) -> str:
+    """Return 16 hexadecimal digits for the code of ``modules`` (full dotted names) and everything that they import,
+    and for the methods of the classes ``settings``.
 
     ``root`` is the folder of the package's source. Raises ValueError for a name that is not a module of the package.
     """
@@ -54,6 +57,8 @@ def fingerprint(*modules: str, root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name} {_read(name, root).digest}\n".encode())
+    for cls in settings:
+        digest.update(f"{cls.__qualname__} {_methods(cls, root)}\n".encode())
     libraries = {library for name in names for library in _read(name, root).libraries}
     for library in sorted(libraries):
         # builds with and without a local suffix (+cpu) count as the same version
@@ -76,6 +81,14 @@ def closure(modules: Iterable[str], root: Path = ROOT) -> frozenset[str]:
     return frozenset(visited)
 
 
+def settings_classes(settings: Settings) -> tuple[type[Settings], ...]:
+    """The class of ``settings``, its bases, and those of the settings that it contains, in a fixed order."""
+    values = [settings, *(value for value in vars(settings).values() if isinstance(value, Settings))]
+    nested = [cls for value in values[1:] for cls in settings_classes(value)]
+    bases = [cls for cls in type(settings).__mro__ if issubclass(cls, Settings)]
+    return tuple(dict.fromkeys(bases + nested))
+
+
 def module_path(name: str, root: Path = ROOT) -> Path | None:
     """Return the file of a module or package by its full dotted name; None if there is none."""
     parts = name.split(".")
@@ -86,6 +99,32 @@ def module_path(name: str, root: Path = ROOT) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+def _methods(cls: type[Settings], root: Path) -> str:
+    """The normal form of the methods of a class that a job may call.
+
+    These are neither the validators, whose results are the values of the settings, nor what only plans a job's cost.
+    """
+    path = module_path(cls.__module__, root)
+    if path is None:
+        raise ValueError(f"{cls.__module__} is not a module under {root}")
+    classes = _parsed_classes(path, path.stat().st_mtime_ns)
+    return "".join(part for node in classes[cls.__name__].body if _may_be_called_by_a_job(node) for part in _dump(node))
+
+
+@cache
+def _parsed_classes(path: Path, _changed: int) -> dict[str, ast.ClassDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _may_be_called_by_a_job(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    decorators = {name.id for item in node.decorator_list for name in ast.walk(item) if isinstance(name, ast.Name)}
+    returned = {name.id for name in ast.walk(node.returns) if isinstance(name, ast.Name)} if node.returns else set()
+    return "Work" not in returned and not decorators & {"field_validator", "model_validator"}
 
 
 def normal_form(source: str) -> str:

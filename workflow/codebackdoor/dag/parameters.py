@@ -14,7 +14,7 @@ from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering,
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.study import SECTIONS, Config
-from codebackdoor.dag.fingerprint import PACKAGE, fingerprint, module_path
+from codebackdoor.dag.fingerprint import PACKAGE, fingerprint, module_path, settings_classes
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.report.study import subset
 
@@ -71,7 +71,7 @@ class Parameters:
         # cached, because thousands of jobs share a few dozen values
         self._settings: dict[tuple[str, str], str] = {}
         self._victims: dict[tuple[str, str], AnyModel] = {}
-        self._codes: dict[tuple[str, ...], str] = {}
+        self._codes: dict[tuple[str | type[Settings], ...], str] = {}
 
     def settings(self, kind: str, variant: str) -> str:
         """Settings of a variant as JSON, defaults included."""
@@ -95,12 +95,16 @@ class Parameters:
         return as_json(self.declared_victim(model, dataset))
 
     def code(self, stage: str, **variants: str) -> str:
-        """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product.
+        """Fingerprint of a job's code: its stage, and the modules and settings classes of its variants
+        (``elimination="dbs"``) or the module of its product.
 
         For a model, these are the families of its bases, so that editing a family reruns only its own victims.
         """
         modules = [f"{PACKAGE}.{STAGES[stage]}"]
+        classes: dict[type[Settings], None] = {}
         for kind, variant in variants.items():
+            if kind in SECTIONS:
+                classes |= dict.fromkeys(settings_classes(self.declared(kind, variant)))
             if kind == "dataset":
                 modules += tasks.modules(self.declared("dataset", variant), stage)
                 continue
@@ -111,9 +115,9 @@ class Parameters:
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
             if kind == "purification":
                 modules += [f"{PACKAGE}.{name}" for name in self.declared("purification", variant).more_code]
-        key = tuple(modules)
+        key: tuple[str | type[Settings], ...] = (*modules, *classes)
         if key not in self._codes:
-            self._codes[key] = fingerprint(*modules)
+            self._codes[key] = fingerprint(*modules, settings=classes)
         return self._codes[key]
 
     @overload
