@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report.compare import compare
 from codebackdoor.report.export import collect
+from codebackdoor.report.metrics import METRIC_COLUMNS
 
 BENIGN = Scenario("defects", "codebert")
 CLEANED = Scenario("defects", "codebert", "by_name", "0.05", elimination="eli")
@@ -130,7 +130,7 @@ def test_the_command_says_so_and_exits_like_diff(tmp_path: Path) -> None:
     assert "nothing that is recorded" in result.output
     missing = CliRunner().invoke(main, ["compare", str(before), str(tmp_path)])
     assert missing.exit_code == 2
-    assert missing.output.startswith(f"error: {tmp_path}/results/metrics.csv: no such file")
+    assert missing.output.startswith(f"error: {tmp_path}/results/metrics.csv: not found")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -138,27 +138,26 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         compare(tmp_path, tmp_path)
 
 
-KEYS = ",".join(field.name for field in fields(Scenario))
-NAMES = ",".join(str(getattr(Scenario("defects", "codebert"), field.name)) for field in fields(Scenario))
+NAMES = ",".join(Scenario("defects", "codebert").wildcards.values())
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("rows", "message"),
     [
         ("", "holds no metric"),
-        ("testset,metric,value\n", "holds no metric"),
-        ("testset,metric,value\nclean,accuracy\n", "not a row of the metrics"),
-        ("a,b\n1,2\n", "not a row of the metrics"),
-        (f"{KEYS},testset,metric,value\n{NAMES},clean,accuracy,soon\n", "the value 'soon' is not a number"),
-        (f"{KEYS},testset,metric,value\n{NAMES},clean,accuracy,nan\n", "the value 'nan' is not a number"),
-        (f"{KEYS},testset,metric,value\n{NAMES},clean,accuracy,inf\n", "the value 'inf' is not a number"),
-        (f"{KEYS},testset,metric,value\n{NAMES},../x,accuracy,1\n", "not a row of the metrics"),
-        (f"{KEYS},testset,metric,value\n../{NAMES},clean,accuracy,1\n", "not a row of the metrics"),
-        (f"{KEYS},testset,metric,value\n{'x' * 200_000}\n", "cannot be read as a table"),
+        ("clean,accuracy\n", "not a row of the metrics"),
+        (f"{NAMES},clean,accuracy,soon,,,1\n", "the value 'soon' is not a number"),
+        (f"{NAMES},clean,accuracy,nan,,,1\n", "the value 'nan' is not a number"),
+        (f"{NAMES},clean,accuracy,1,inf,,1\n", "the value 'inf' is not a number"),
+        (f"{NAMES},clean,accuracy,1,,,some\n", "not a row of the metrics"),
+        (f"{NAMES},clean,accuracy,1,,,1,1\n", "not a row of the metrics"),
+        (f"{NAMES},../x,accuracy,1,,,1\n", "not a row of the metrics"),
+        (f"../{NAMES},clean,accuracy,1,,,1\n", "not a row of the metrics"),
+        (f"{'x' * 200_000}\n", "cannot be read as a table"),
     ],
 )
-def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, text: str, message: str) -> None:
+def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, rows: str, message: str) -> None:
     (tmp_path / "results").mkdir()
-    (tmp_path / "results/metrics.csv").write_text(text)
+    (tmp_path / "results/metrics.csv").write_text(f"{','.join(METRIC_COLUMNS)}\n{rows}")
     with pytest.raises(UserError, match=message):
         compare(tmp_path, tmp_path)

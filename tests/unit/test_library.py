@@ -88,7 +88,7 @@ def test_what_is_no_run_is_refused(run_folder: Path, tmp_path: Path) -> None:
         codebackdoor.load_run(tmp_path / "absent")
     metrics = run_folder / "results/metrics.csv"
     metrics.write_text(metrics.read_text() + "defects,codebert\n")
-    with pytest.raises(UserError, match="a damaged row"):
+    with pytest.raises(UserError, match="not a row of the metrics"):
         codebackdoor.load_run(run_folder)
     metrics.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not the metrics of a run"):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codebackdoor.defenses.objectives.dece.loss import DeCELoss
     from codebackdoor.library.checkpoints import CleanResult, ScanResult, clean, scan
-    from codebackdoor.library.runs import Metric, Run, load_run
+    from codebackdoor.library.runs import Run, load_run
     from codebackdoor.library.sanitizing import InputFinding, SanitizedFile, SanitizeResult, sanitize
     from codebackdoor.library.sources import SourceText
+    from codebackdoor.report.metrics import Metric
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,9 +43,10 @@ __all__ = [
 _MODULES = {
     "defenses.objectives.dece.loss": ("DeCELoss",),
     "library.checkpoints": ("CleanResult", "ScanResult", "clean", "scan"),
-    "library.runs": ("Metric", "Run", "load_run"),
+    "library.runs": ("Run", "load_run"),
     "library.sanitizing": ("InputFinding", "SanitizeResult", "SanitizedFile", "sanitize"),
     "library.sources": ("SourceText",),
+    "report.metrics": ("Metric",),
 }
 
 

@@ -6,18 +6,16 @@ corpus to the score, and the cards of data sets, which list their sources.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.scenario import CONSTRAINTS, NAME, Scenario
-from codebackdoor.errors import UserError, quoted
-from codebackdoor.files import read_object, read_text
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_object
+from codebackdoor.report.metrics import read_metrics
 
 #: A test set and a metric on it.
 TestsetMetric = tuple[str, str]
@@ -97,38 +95,12 @@ def as_text(comparison: Comparison, before: Path, after: Path) -> str:
 
 
 def _metrics(run: Path) -> dict[Scenario, dict[TestsetMetric, float | None]]:
-    path = run / "results/metrics.csv"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; name the folder of a finished run, as `out` in its configuration")
-    kinds = [field.name for field in fields(Scenario)]
     metrics: dict[Scenario, dict[TestsetMetric, float | None]] = {}
-    try:
-        for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
-            scenario, metric, value = _row(row, kinds, f"{path}:{number}")
-            metrics.setdefault(scenario, {})[metric] = value
-    except csv.Error as error:
-        raise UserError(f"{path}: cannot be read as a table ({error}); have the run make it again") from None
+    for metric in read_metrics(run):
+        metrics.setdefault(metric.scenario, {})[metric.testset, metric.name] = metric.value
     if not metrics:
-        raise UserError(f"{path}: holds no metric of any scenario")
+        raise UserError(f"{run}: holds no metric of any scenario")
     return metrics
-
-
-def _row(
-    row: Mapping[str, str | None], kinds: Iterable[str], where: str
-) -> tuple[Scenario, TestsetMetric, float | None]:
-    names = {kind: row.get(kind) or "" for kind in kinds}
-    testset, metric, text = (row.get(column) for column in ("testset", "metric", "value"))
-    # names become parts of paths, so check them
-    fitting = all(re.fullmatch(CONSTRAINTS[kind], name) for kind, name in names.items())
-    if not fitting or not testset or not re.fullmatch(NAME, testset) or not metric or text is None:
-        raise UserError(f"{where}: not a row of the metrics of a run; have the run make it again")
-    try:
-        value = float(text) if text else None
-    except ValueError:
-        value = math.nan
-    if value is not None and not math.isfinite(value):
-        raise UserError(f"{where}: the value {quoted(text)} is not a number; have the run make it again")
-    return Scenario(**names), (testset, metric), value
 
 
 def _changes(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
-from codebackdoor.config.scenario import Scenario
 from codebackdoor.files import atomic, write_json
 from codebackdoor.report.collect import testsets
+from codebackdoor.report.metrics import ESTIMATE, METRIC_COLUMNS
 from codebackdoor.report.study import scenario_of
-
-ESTIMATE = ("value", "low", "high", "n")
 
 
 def collect(metrics: Sequence[Path], out: Path) -> None:
@@ -20,11 +17,10 @@ def collect(metrics: Sequence[Path], out: Path) -> None:
 
     Shares are in [0, 1]; undefined values are empty in the CSV and missing from the JSON.
     """
-    kinds = [field.name for field in fields(Scenario)]
     values: dict[str, dict[str, dict[str, float]]] = {}
     with atomic(out / "metrics.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*kinds, "testset", "metric", *ESTIMATE])
+        writer.writerow(METRIC_COLUMNS)
         for path in sorted(metrics):
             scenario = scenario_of(path)
             of_scenario = values[str(scenario.results("").relative_to("/results"))] = {}
