@@ -8,24 +8,12 @@ from typing import Any
 
 import click
 
-from codebackdoor.commands.options import GPUS, THREADS, out_file_option, path_option
+from codebackdoor.commands.options import GPUS, THREADS, TaskChoice, out_file_option, path_option
 from codebackdoor.library import checkpoints
-
-
-class _Task(click.Choice[str]):
-    """A task that can be scanned; looked up lazily, because importing the settings would slow down --help."""
-
-    def __init__(self) -> None:
-        self.case_sensitive = True
-
-    @property
-    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(sorted(checkpoints.scannable_tasks()))
-
 
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
-    click.option("--task", type=_Task(), default="defect_detection", show_default=True,
+    click.option("--task", type=TaskChoice(checkpoints.scannable_tasks), default="defect_detection", show_default=True,
                  help="Task that the model was trained for."),
     path_option("--clean", help="Labeled samples without triggers as JSON Lines: id, language, code, label, with the "
                 "code in the form that the model reads; for clone detection also code_b; for code search query instead "

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     )
     from codebackdoor.config.models import AnyModel
     from codebackdoor.config.pretraining import Pretraining
-    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
     from codebackdoor.evaluation.execution.settings import ExecutionSettings
 
 Decorator = Callable[[Any], Any]
@@ -226,6 +225,18 @@ def recorded(
         yield recorded_facts
 
 
+class TaskChoice(click.Choice[str]):
+    """A choice of tasks, listed only when needed, because importing the settings would slow down --help."""
+
+    def __init__(self, tasks: Callable[[], Iterable[str]]) -> None:
+        self.case_sensitive = True
+        self._tasks = tasks
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(sorted(self._tasks()))
+
+
 def count_rows(paths: Iterable[Path]) -> int:
     """Number of rows in JSON Lines files."""
     return sum(path.read_bytes().count(b"\n") for path in paths)
@@ -235,7 +246,6 @@ def count_rows(paths: Iterable[Path]) -> int:
 _SETTINGS_TYPES: Mapping[str, tuple[str, str]] = {
     "attack": ("methods", "AnyAttack"),
     "dataset": ("datasets", "AnyDataset"),
-    "elibadcode": ("methods", "EliBadCodeSettings"),
     "elimination": ("methods", "AnyElimination"),
     "execution": ("study", "ExecutionSettings"),
     "filtering": ("methods", "AnyFiltering"),
@@ -250,8 +260,6 @@ _SETTINGS_TYPES: Mapping[str, tuple[str, str]] = {
 def read_settings(kind: Literal["attack"], text: str, where: str) -> AnyAttack: ...
 @overload
 def read_settings(kind: Literal["dataset"], text: str, where: str) -> AnyDataset: ...
-@overload
-def read_settings(kind: Literal["elibadcode"], text: str, where: str) -> EliBadCodeSettings: ...
 @overload
 def read_settings(kind: Literal["elimination"], text: str, where: str) -> AnyElimination: ...
 @overload

@@ -43,9 +43,12 @@ def both_testsets(command: Any) -> Any:
 @CODE
 def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Path, out: Path, seed: int) -> None:
     """Measure the effects of a trigger and of a perturbation at each identifier of single samples."""
-    method = read_settings("elibadcode", settings, "--settings")
+    from codebackdoor.config.loading import parse
     from codebackdoor.config.scenario import PROBE
     from codebackdoor.defenses.elimination.elibadcode import probe as probing
+    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+
+    method = parse(EliBadCodeSettings, settings, "--settings")
 
     with recorded(out / PROBE, {"seed": seed}):
         probing.probe(method, read_dataset(dataset), victim, triggered, clean, out, seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codebackdoor.commands.options import GPUS, THREADS
+from codebackdoor.commands.options import GPUS, THREADS, TaskChoice
 from codebackdoor.library import sanitizing
 
 if TYPE_CHECKING:
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 
 #: Name of standard input.
 STDIN = "-"
-
-
-class _SanitizableTask(click.Choice[str]):
-    """A task whose models can be protected; looked up lazily, because importing the settings would slow down --help."""
-
-    def __init__(self) -> None:
-        self.case_sensitive = True
-
-    @property
-    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(sorted(sanitizing.sanitizable_tasks()))
 
 
 @click.command(short_help="Find and replace triggers in source code.")
@@ -48,7 +37,7 @@ class _SanitizableTask(click.Choice[str]):
 )
 @click.option(
     "--task",
-    type=_SanitizableTask(),
+    type=TaskChoice(sanitizing.sanitizable_tasks),
     default="defect_detection",
     show_default=True,
     help="Task that the model was trained for.",

@@ -55,7 +55,7 @@ def describe(path: str | None, configs: tuple[Path, ...]) -> None:
     """
     from codebackdoor.config import describing, index
     from codebackdoor.config.loading import load
-    from codebackdoor.config.study import SECTIONS
+    from codebackdoor.config.sections import SECTIONS
     from codebackdoor.errors import UserError, nearest
 
     if path is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.library import wording
-from codebackdoor.library.method_settings import completed
+from codebackdoor.library.method_settings import check_known, completed
 from codebackdoor.library.wording import ScannedCheckpoint
 
 if TYPE_CHECKING:
@@ -170,9 +170,7 @@ def clean(
 
 def _complete(options: ScanOptions) -> ScanOptions:
     """The options, completed by defaults; TypeError for an unknown option."""
-    for name in options:
-        if name not in _DEFAULTS:
-            raise TypeError(f"unknown option {name!r}{nearest(name, _DEFAULTS)}")
+    check_known(options, _DEFAULTS)
     tasks = scannable_tasks()
     if options.get("task", "defect_detection") not in tasks:
         raise UserError(f"models for the task {options['task']!r} cannot be scanned{nearest(options['task'], tasks)}")

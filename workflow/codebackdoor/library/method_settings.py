@@ -6,6 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from codebackdoor.errors import nearest
+
+
+def check_known(options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that a function does not have, as Python would for a keyword argument."""
+    for name in options:
+        if name not in known:
+            raise TypeError(f"unknown option {name!r}{nearest(name, known)}")
+
 
 def completed(
     settings: Mapping[str, Any] | str, defaults: Mapping[str, Any], fixed: Mapping[str, Any] | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from codebackdoor.errors import UserError, nearest, printable
 from codebackdoor.library import sanitize_wording
-from codebackdoor.library.method_settings import completed
+from codebackdoor.library.method_settings import check_known, completed
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
@@ -204,9 +204,7 @@ def sanitize(
 
 def _complete(options: SanitizeOptions) -> SanitizeOptions:
     """The options, completed by defaults; TypeError for an unknown option."""
-    for name in options:
-        if name not in _DEFAULTS:
-            raise TypeError(f"unknown option {name!r}{nearest(name, _DEFAULTS)}")
+    check_known(options, _DEFAULTS)
     complete: SanitizeOptions = {**_DEFAULTS, **options}
     tasks = sanitizable_tasks()
     if complete["task"] not in tasks:
