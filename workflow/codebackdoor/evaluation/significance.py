@@ -73,6 +73,9 @@ def holm(values: Sequence[float]) -> list[float]:
 
 def share_interval(hits: int, n: int) -> tuple[float, float]:
     """The exact 95 % interval of a share (Clopper and Pearson 1934); (0, 1) without any trial."""
-    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
-    return low, high
+    return 1 - upper_bound(n - hits, n, 0.975), upper_bound(hits, n, 0.975)
+
+
+def upper_bound(hits: int, n: int, level: float = 0.95) -> float:
+    """The exact upper bound of a share, which holds with probability ``level`` (Clopper and Pearson 1934)."""
+    return float(beta.ppf(level, hits + 1, n - hits)) if hits < n else 1.0

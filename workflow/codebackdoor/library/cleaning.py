@@ -81,7 +81,7 @@ def clean(
         len(held_rows),
         before,
         after,
-        *turned(first.trigger),
+        *(steps[0].flip_rows, steps[0].flip_rate_before, steps[0].flip_rate_after),
         len(learned),
         rounds=steps,
         is_clean=is_clean,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
@@ -25,6 +24,7 @@ from codebackdoor.defenses.elimination.inversion.samples import draw, labels_of
 from codebackdoor.defenses.elimination.inversion.settings import SCANNED, SCANNED_ALL, UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.evaluation.significance import upper_bound
 from codebackdoor.heads import HEADS
 from codebackdoor.library.cleaning_cost import accuracy, by_chance, flips
 from codebackdoor.seeding import numpy_generator
@@ -197,8 +197,7 @@ def verdict_of(view: DefenderView, settings: CalibratedSettings, inversion: Inve
         calibration = calibrations.load(view, settings)
         rate = calibrations.false_positive_rate(calibration, settings.ratio)
         benign = calibrations.shadow_count(calibration)
-        wrong = round(rate * benign)
-        at_most = 1.0 if wrong == benign else float(stats.beta.ppf(0.95, wrong + 1, benign - wrong))
+        at_most = upper_bound(round(rate * benign), benign)
         threshold = calibrations.log_ratio(1.0, settings.ratio)
     reason = _no_verdict(view, settings, trigger, samples)
     order = numpy_generator(seed, "checkpoint", "shown").permutation(len(view.clean))[:SHOWN]

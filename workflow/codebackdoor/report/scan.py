@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scipy.special import betaincinv
-
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
+from codebackdoor.evaluation.significance import upper_bound
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import testsets
@@ -70,8 +69,7 @@ class ScanCalibration:
     @property
     def highest(self) -> float:
         """Upper end of the one-sided 95 % interval of the false-positive rate (Clopper and Pearson 1934)."""
-        passed = self.shadows - self.flagged
-        return float(betaincinv(self.flagged + 1, passed, 0.95)) if passed else 1.0
+        return upper_bound(self.flagged, self.shadows)
 
 
 def calibrations(study: Study) -> Iterator[ScanCalibration]:
