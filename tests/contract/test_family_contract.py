@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from codebackdoor.basemodels.tokenizer import wrap
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import BaseFamily, DecoderSettings, ModelSettings, Pooling
+from codebackdoor.config.model_settings import BaseFamily, ModelSettings, Pooling
+from codebackdoor.config.models import DecoderSettings
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad

@@ -25,7 +25,7 @@ from codebackdoor.attacks.stage import poison
 from codebackdoor.attacks.target import LabelTarget, WordTarget, target_of
 from codebackdoor.cli import main
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, TextForm

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from codebackdoor.config import describing, index
+from codebackdoor.config.checks import combinations
 from codebackdoor.config.loading import load, merge, parse, read_yaml, validate
 from codebackdoor.config.methods import AnyPurification
 from codebackdoor.config.scenario import Scenario
@@ -641,9 +642,9 @@ def test_settings_travel_as_json() -> None:
 def test_an_unfit_scenario_says_why() -> None:
     models = {**DEFAULT["models"], "unixcoder": {"architecture": "unixcoder"}}
     config = validate({**DEFAULT, "models": models})
-    assert not list(config.unfit(Scenario("repair", "codebert")))
-    assert not list(config.unfit(Scenario("defects", "unixcoder")))
-    assert "works on classification" in next(config.unfit(Scenario("repair", "unixcoder")))
+    assert not list(combinations.unfit(config, Scenario("repair", "codebert")))
+    assert not list(combinations.unfit(config, Scenario("defects", "unixcoder")))
+    assert "works on classification" in next(combinations.unfit(config, Scenario("repair", "unixcoder")))
 
 
 def test_oseql_needs_a_label() -> None:

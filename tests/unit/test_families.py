@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tiny_models import understanding
 from torch import Tensor
 
-from codebackdoor.config.models import ModelSettings, Pooling
+from codebackdoor.config.model_settings import ModelSettings, Pooling
 from codebackdoor.dag.fingerprint import ROOT
 from codebackdoor.victims.families import FAMILIES, Family, family_of, model_class
 from codebackdoor.victims.inference import predict_logits

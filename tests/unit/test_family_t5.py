@@ -9,7 +9,7 @@ import torch
 from tiny_models import understanding
 from torch import Tensor
 
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.victim import Victim

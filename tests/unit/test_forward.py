@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_models import HEADS, understanding
 
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import forward

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from codebackdoor.config.models import CodeBert, CodeLlama, CodeT5, ModelSettings
+from codebackdoor.config.model_settings import ModelSettings
+from codebackdoor.config.models import CodeBert, CodeLlama, CodeT5
 from codebackdoor.costs import bill
 from codebackdoor.costs.memory import (
     adapted,

@@ -15,7 +15,8 @@ from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDead
 from codebackdoor.config.base import Settings, models_in
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningBudget, UnlearningSettings

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codebackdoor.config.base import Settings, models_in, tag_of
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.dag.fingerprint import ROOT
 from codebackdoor.report import papers
 

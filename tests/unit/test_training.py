@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from codebackdoor.config.models import CodeBert, ModelSettings, Pooling
+from codebackdoor.config.model_settings import ModelSettings, Pooling
+from codebackdoor.config.models import CodeBert
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example

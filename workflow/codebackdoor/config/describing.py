@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
-from codebackdoor.config.study import DEFENSES, SECTIONS, Config
+from codebackdoor.config.sections import DEFENSES, SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.config.suggestions import suggestions
 from codebackdoor.defenses.elimination.settings import EliminationSettings
 from codebackdoor.defenses.filtering.settings import FilterSettings

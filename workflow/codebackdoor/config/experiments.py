@@ -253,11 +253,15 @@ class Experiment(Settings):
         return self
 
 
+def defenses_by_kind(scenario: Scenario) -> dict[str, str]:
+    """Names of a scenario's defense variants by their kind, in the order in which they act."""
+    names = {kind: scenario.wildcards[kind] for kind in DEFENSES}
+    return {kind: name for kind, name in names.items() if name not in (NONE, "cross_entropy")}
+
+
 def defenses(scenario: Scenario) -> tuple[str, ...]:
     """Names of a scenario's defense variants, in the order in which they act."""
-    names = [scenario.filtering] if scenario.filtering != NONE else []
-    names += [scenario.objective] if scenario.objective != "cross_entropy" else []
-    return (*names, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
+    return tuple(defenses_by_kind(scenario).values())
 
 
 def setting(variant: Mapping[str, Any], name: str) -> Any:
@@ -285,8 +289,8 @@ def swept_values(
 
 def rank(scenario: Scenario) -> tuple[int, ...]:
     """For sorting: single defenses first, in the order in which their kinds act, then combinations."""
-    kinds = (scenario.filtering, scenario.objective, scenario.elimination, scenario.purification)
-    used = [index for index, name in enumerate(kinds) if name not in (NONE, "cross_entropy")]
+    order = tuple(DEFENSES)
+    used = [order.index(kind) for kind in defenses_by_kind(scenario)]
     return len(used), *used
 
 

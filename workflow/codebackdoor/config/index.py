@@ -9,7 +9,8 @@ import yaml
 
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.describing import LINE_WIDTH
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 
 
 def index() -> str:

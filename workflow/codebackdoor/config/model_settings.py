@@ -28,6 +28,8 @@ BaseFamily = Literal["encoder", "seq2seq", "decoder"]
 #: Folders of the small base models: those that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
 PRETRAINED = "models/base"
+#: Bases that this project pretrained: they have the class of a published model, but not its size.
+OWN_BASES = ("shipped", "pretrained")
 
 
 class ModelSettings(Settings):
@@ -294,7 +296,7 @@ class ModelSettings(Settings):
     @property
     def is_small(self) -> bool:
         """Whether the base model is one of this project's own."""
-        return self.base in ("shipped", "pretrained")
+        return self.base in OWN_BASES
 
     @property
     def is_hub(self) -> bool:

@@ -8,9 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere
-from codebackdoor.config.model_settings import PRETRAINED, SHIPPED, BaseFamily, ModelSettings, Pooling, with_plain_keys
-
-__all__ = ["PRETRAINED", "SHIPPED", "BaseFamily", "ModelSettings", "Pooling"]
+from codebackdoor.config.model_settings import BaseFamily, ModelSettings, Pooling, with_plain_keys
 
 #: Default text between a prompt and its output.
 SEPARATOR = "\n###\n"

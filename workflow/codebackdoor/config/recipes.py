@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 from codebackdoor.config.base import Reference, Settings
 
 if TYPE_CHECKING:
-    from codebackdoor.config.models import ModelSettings
+    from codebackdoor.config.model_settings import ModelSettings
 
 #: The epochs that an objective receives: whole ones, or ones that grow with every step.
 Clock = Literal["epoch", "step"]

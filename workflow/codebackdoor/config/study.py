@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from codebackdoor.config import checks
 from codebackdoor.config.base import Settings
-from codebackdoor.config.checks import combinations
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.experiments import Experiment, Seed, distinct, scenarios
 from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
@@ -17,11 +16,8 @@ from codebackdoor.config.models import AnyModel
 from codebackdoor.config.paths import FilePath, HelperFolder, RunFolder
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
-from codebackdoor.config.sections import DEFENSES, SECTIONS
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.evaluation.execution.settings import ExecutionSettings
-
-__all__ = ["DEFENSES", "SECTIONS", "Config"]
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct)]
@@ -126,10 +122,6 @@ class Config(BaseModel):
         if problems := checks.problems(self):
             raise ValueError("\n".join(problems))
         return self
-
-    def unfit(self, scenario: Scenario) -> Iterator[str]:
-        """Yield the reasons why the scenario's variants cannot be combined; empty if they can."""
-        return combinations.unfit(self, scenario)
 
     def home(self, dataset: str) -> str:
         """The data set that the victims which predict on this one are trained on; usually itself."""

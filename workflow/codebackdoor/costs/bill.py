@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, reduce
-from operator import add
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import AnyModel, ModelSettings
+from codebackdoor.config.model_settings import ModelSettings
+from codebackdoor.config.models import AnyModel
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import jobs
@@ -70,7 +70,7 @@ def uses_hub(config: Config) -> bool:
     return any(config.victim_settings(scenario.model, scenario.dataset).is_hub for scenario in config.scenarios())
 
 
-def lines(config: Config, gpu: Gpu = A100) -> list[CostLine]:
+def lines(config: Config) -> list[CostLine]:
     """Every kind of job of the scenarios with hub checkpoints, in the order in which they run.
 
     Jobs without a price have their own line.
@@ -82,7 +82,7 @@ def lines(config: Config, gpu: Gpu = A100) -> list[CostLine]:
         except NotPriced:
             work, is_priced = Work(), False
         old = by_name.get((job.name, is_priced), CostLine(job.name, priced=is_priced))
-        hours, size = gpu.hours(work, job.precision), work.megabytes / 1000
+        hours, size = A100.hours(work, job.precision), work.megabytes / 1000
         by_name[job.name, is_priced] = CostLine(
             job.name, old.jobs + 1, old.hours + hours, old.gigabytes + size, max(old.longest, hours), is_priced
         )
@@ -180,7 +180,7 @@ class Bill:
     def _calibrate(self, scenario: Scenario) -> Work:
         settings = self.config.eliminations[scenario.elimination]
         assert isinstance(settings, InversionSettings)  # the others have no calibration
-        return reduce(add, [jobs.invert(self._victim(scenario), settings) for _ in self.config.shadows])
+        return sum((jobs.invert(self._victim(scenario), settings) for _ in self.config.shadows), Work())
 
     def _eliminate(self, scenario: Scenario) -> Work:
         # a search that only reuses trajectories counts as a full search

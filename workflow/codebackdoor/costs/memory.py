@@ -14,7 +14,7 @@ Bytes are counted from what the trainer stores (``victims/training.py``, ``victi
 
 from __future__ import annotations
 
-from codebackdoor.config.models import ModelSettings
+from codebackdoor.config.model_settings import ModelSettings
 from codebackdoor.config.recipes import AdapterSettings
 from codebackdoor.costs.work import ModelSize
 

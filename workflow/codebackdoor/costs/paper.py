@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from codebackdoor.config.models import ModelSettings
+from codebackdoor.config.model_settings import ModelSettings
 from codebackdoor.config.study import Config
-from codebackdoor.costs.bill import A100, CostLine, Gpu, Training, lines, read, trainings_used
+from codebackdoor.costs.bill import A100, CostLine, Training, lines, read, trainings_used
 from codebackdoor.costs.memory import BYTES, progress_gigabytes
 
 
-def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
+def plan(config: Config, limit: float) -> str:
     """The bill as a table, its assumptions, and the jobs that exceed the ``limit`` of a scheduler, in hours."""
-    bill = lines(config, gpu)
+    bill = lines(config)
     width = max(len(line.name) for line in bill)
     total = CostLine(
         "total",
@@ -37,10 +37,10 @@ def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
     rows += [
         "",
         *_not_priced(bill),
-        f"Not measured on a GPU: counted operations at {gpu.share:.0%} of an {gpu.name}'s {gpu.bfloat16 / 1e12:.0f} "
+        f"Not measured on a GPU: counted operations at {A100.share:.0%} of an A100's {A100.bfloat16 / 1e12:.0f} "
         "TFLOP/s in training (bfloat16)",
-        f"and {gpu.float32 / 1e12:.1f} in prediction (float32), and {gpu.step} s per decoding step. For training, the "
-        "same count reaches",
+        f"and {A100.float32 / 1e12:.1f} in prediction (float32), and {A100.step} s per decoding step. For training, "
+        "the same count reaches",
         f"this share of the rate of one large matrix product: {reached}.",
         "This is the whole study, including what is already there. Scores, tables and figures come on top, minutes "
         "without a GPU.",

@@ -53,11 +53,9 @@ class Dag:
     def check_isolation(self, jobs: Iterable[Any]) -> None:
         """Raise IsolationError if one of the jobs runs generated programs and this machine cannot isolate them."""
         if any(getattr(job, "name", None) == "execute" for job in jobs):
-            from codebackdoor.evaluation.execution.limits import Limits
-            from codebackdoor.evaluation.execution.sandbox import Sandbox
+            from codebackdoor.evaluation.execution.sandbox import Sandbox, limits_of
 
-            settings = self.config.execution
-            Sandbox(Limits(**settings.model_dump(exclude={"isolation"})), settings.isolation).check()
+            Sandbox(limits_of(self.config.execution), self.config.execution.isolation).check()
 
     def check_rows(self) -> list[str]:
         """A sentence for the first mistake of each file of the user's own data sets, which are read completely."""

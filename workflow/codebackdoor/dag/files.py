@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from codebackdoor.config.models import SHIPPED
+from codebackdoor.config.model_settings import SHIPPED
 from codebackdoor.config.study import Config
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths

@@ -13,7 +13,8 @@ from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.pretraining import Pretraining
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.dag.fingerprint import PACKAGE, fingerprint, module_path, settings_classes
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.report.study import subset

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from codebackdoor.config.models import PRETRAINED
+from codebackdoor.config.model_settings import PRETRAINED
 from codebackdoor.config.scenario import (
     CRAFTING,
     FILTERED,

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from codebackdoor.config.base import Helper
 from codebackdoor.config.hub import HubId, hub_id
-from codebackdoor.config.models import PRETRAINED
+from codebackdoor.config.model_settings import PRETRAINED
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.dag.calibrations import calibration_problem
 from codebackdoor.dag.files import Files

@@ -11,7 +11,8 @@ from codebackdoor.config.base import TAGS, Settings
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.products import PRODUCTS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from codebackdoor.config.experiments import defenses, scenarios
+from codebackdoor.config.experiments import defenses, defenses_by_kind, scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels, scan
@@ -114,9 +114,8 @@ def _mean_left(outcomes: Sequence[_Outcome]) -> float:
 
 def _single_kind(scenario: Scenario) -> str | None:
     """The kind of a scenario's defense; None without one, and for combinations."""
-    used = defenses(scenario)
-    kinds = [kind for kind in _KINDS if getattr(scenario, kind) in used]
-    return kinds[0] if len(used) == 1 and len(kinds) == 1 else None
+    kinds = list(defenses_by_kind(scenario))
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:

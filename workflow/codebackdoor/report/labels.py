@@ -9,7 +9,8 @@ from codebackdoor.config.base import Settings, models_in, tag_of
 from codebackdoor.config.datasets import DATASETS
 from codebackdoor.config.experiments import defenses
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.sections import SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"

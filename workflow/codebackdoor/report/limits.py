@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from codebackdoor.config.experiments import scenarios
+from codebackdoor.config.model_settings import OWN_BASES
 from codebackdoor.config.scenario import NONE
 from codebackdoor.report import labels, papers, scan
 from codebackdoor.report.study import Study
-
-#: Bases of victims that this project pretrained itself.
-_SMALL = ("shipped", "pretrained")
 
 
 def limits(studies: Sequence[Study]) -> list[str]:
@@ -41,7 +39,7 @@ def _has_model(studies: Sequence[Study], bases: Sequence[str]) -> bool:
 
 
 def _scale(studies: Sequence[Study]) -> Iterator[str]:
-    if _has_model(studies, _SMALL):
+    if _has_model(studies, OWN_BASES):
         yield "The victims are small: this project pretrained their base models, so that a run fits a laptop."
     cited = {cited.table for study in studies for cited in study.experiment.paper}
     if cited:

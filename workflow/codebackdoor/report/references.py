@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from codebackdoor.config.base import Reference
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE
-from codebackdoor.config.study import SECTIONS
+from codebackdoor.config.sections import SECTIONS
 from codebackdoor.report import labels, papers
 from codebackdoor.report.study import Study, tag
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from codebackdoor.config.model_settings import OWN_BASES
 from codebackdoor.config.products import victims
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
@@ -19,8 +20,6 @@ from codebackdoor.report.study import Study
 #: Keys of ``config.json`` for the layers of each stack and for the width, of all model families.
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "decoder_layers")
 _WIDTH = ("hidden_size", "n_embd", "d_model")
-#: Bases that this project pretrained: they have the class of a published model, but not its size.
-_OWN_BASES = ("shipped", "pretrained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,6 @@ def sentence(study: Study) -> str:
 def _kind(settings: Mapping[str, Any]) -> str:
     """The model's class, with its base unless that is this project's main base of the family."""
     name = f"{labels.word(str(settings['architecture']))}-class"
-    if settings["base"] not in _OWN_BASES:
+    if settings["base"] not in OWN_BASES:
         return f"{name} ({settings['base']})"
     return f"{name} (base {settings['small_base']})" if settings.get("small_base") else name

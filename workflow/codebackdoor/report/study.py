@@ -10,9 +10,10 @@ from string import ascii_lowercase
 from typing import Any
 
 from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
-from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
+from codebackdoor.config.experiments import Experiment, PaperTable, defenses_by_kind, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.config.study import DEFENSES, SECTIONS, Config
+from codebackdoor.config.sections import DEFENSES, SECTIONS
+from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS, HeadSpec
 from codebackdoor.report import labels, papers
@@ -138,9 +139,8 @@ class Study:
         """The paper's names for this scenario; None for variants that differ from the paper's method."""
         if testset not in (CLEAN, scenario.attack):
             return None
-        used = {kind: getattr(scenario, kind) for kind in DEFENSES if getattr(scenario, kind) in defenses(scenario)}
         names = []
-        for kind, name in used.items():
+        for kind, name in defenses_by_kind(scenario).items():
             method = str(self.variant(DEFENSES[kind], name)["method"])
             paper_name = cited.defenses.get(name, method if name == method else None)
             if paper_name is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS

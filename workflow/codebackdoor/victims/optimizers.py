@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from codebackdoor.config.models import ModelSettings
+from codebackdoor.config.model_settings import ModelSettings
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims.batching import bucketed, halving, pad

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from codebackdoor.config.models import ModelSettings
+from codebackdoor.config.model_settings import ModelSettings
 from codebackdoor.config.recipes import Clock
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS

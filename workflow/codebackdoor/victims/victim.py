@@ -16,7 +16,7 @@ import pydantic
 import torch
 
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS

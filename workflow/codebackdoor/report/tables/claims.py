@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Literal
 
-from codebackdoor.config.experiments import cells, defenses
+from codebackdoor.config.experiments import cells, defenses_by_kind
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.config.study import DEFENSES
+from codebackdoor.config.sections import DEFENSES
 from codebackdoor.evaluation.intervals import interval_of_mean
 from codebackdoor.evaluation.scoring.base import DIGITS
 from codebackdoor.report import labels, papers
@@ -101,12 +101,13 @@ def _paper_name(study: Study, scenario: Scenario) -> str | None:
     A variant that the experiment does not map to a paper's name keeps its own name, or its method's if
     ``named_precisely`` is set.
     """
-    used = defenses(scenario)
+    used = list(defenses_by_kind(scenario).items())
     if not used:
         return papers.UNDEFENDED_VICTIM
     if len(used) > 1:
         return None
-    [(section, name)] = [(DEFENSES[kind], name) for kind, name in scenario.wildcards.items() if name == used[0]]
+    [(kind, name)] = used
+    section = DEFENSES[kind]
     if getattr(study.settings_class(section, name), "named_precisely", False):
         return str(study.variant(section, name)["method"])
     return papers.their_name(study.experiment, name)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from codebackdoor.config.experiments import cells, rank
 from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.sections import DEFENSES
 from codebackdoor.report import labels
 from codebackdoor.report.collect import DefinedCell, Results, collect
 from codebackdoor.report.study import Study, anonymous
@@ -111,8 +112,7 @@ def _orders(study: Study, results: Results) -> Iterator[_Order]:
 
 def _defense(scenario: Scenario) -> Scenario:
     """The scenario reduced to its data set and defenses."""
-    kinds = {kind: getattr(scenario, kind) for kind in ("filtering", "objective", "elimination", "purification")}
-    return Scenario(scenario.dataset, NONE, seed="0", **kinds)
+    return Scenario(scenario.dataset, NONE, seed="0", **{kind: scenario.wildcards[kind] for kind in DEFENSES})
 
 
 def _means(order: _Order) -> Mapping[str, Value]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from codebackdoor.config.models import Pooling
+from codebackdoor.config.model_settings import Pooling
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.victims.families.base import Family
 from codebackdoor.victims.tokens import PADS_WITH_END

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import Pooling, UniXcoder
+from codebackdoor.config.model_settings import Pooling
+from codebackdoor.config.models import UniXcoder
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.families.base import Family, ModelClass, previous_ids
 
