@@ -147,7 +147,7 @@ def _scenarios(study: Study, name: str) -> list[Scenario]:
         return scenarios(study.experiment)
     if PRODUCTS[name].subject == "datasets":
         return list(dict.fromkeys(Scenario(scenario.dataset, "") for scenario in scenarios(study.experiment)))
-    return scenarios_shown(name, inputs(study.experiment, name, study.settings["out"]))
+    return list(scenarios_shown(name, inputs(study.experiment, name, study.settings["out"])))
 
 
 def _used_settings(

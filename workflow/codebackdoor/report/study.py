@@ -10,7 +10,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
-from codebackdoor.config.experiments import Experiment, PaperTable, defenses_by_kind, scenarios
+from codebackdoor.config.experiments import Experiment, PaperTable, cells, defenses_by_kind, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.sections import DEFENSES, SECTIONS
 from codebackdoor.config.study import Config
@@ -175,6 +175,11 @@ def anonymous(scenario: Scenario) -> Scenario:
     return replace(scenario, seed="0")
 
 
+def attacked(experiment: Experiment) -> list[Scenario]:
+    """The scenarios of the experiment that have an attack, each once and without its seed."""
+    return list(dict.fromkeys(anonymous(scenario) for scenario in cells(experiment) if scenario.attack != NONE))
+
+
 def scenario_of(path: Path) -> Scenario:
     """The scenario whose folder contains the file, parsed from the path; a model's folder has no purification."""
     parts = path.parent.parts
@@ -188,17 +193,17 @@ def scenario_of(path: Path) -> Scenario:
     return Scenario(dataset, model, attack, rate, parts[seed].removeprefix("seed"), **variants)
 
 
-def scenarios_shown(name: str, paths: Iterable[Path]) -> list[Scenario]:
-    """The scenarios that a product shows, each once; ``paths`` are the files that ``products.inputs`` lists."""
+def scenarios_shown(name: str, paths: Iterable[Path]) -> dict[Scenario, Path]:
+    """The scenarios that a product shows, with their files; ``paths`` are the files that ``products.inputs`` lists."""
     product = PRODUCTS[name]
     files = {scenario_of(path): path for path in paths if path.name == product.file}
-    selected = [scenario for scenario, path in files.items() if product.selects(scenario, path)]
+    selected = {scenario: path for scenario, path in files.items() if product.selects(scenario, path)}
     if not product.one_seed:
         return selected
     first: dict[Scenario, Scenario] = {}
     for scenario in selected:
         first.setdefault(anonymous(scenario), scenario)
-    return list(first.values())
+    return {scenario: selected[scenario] for scenario in first.values()}
 
 
 def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels, papers, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import SUCCESS, best_search, steps
-from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+from codebackdoor.report.study import Study, scenarios_shown
 
 #: By variant of the defense, the losses of a search.
 Curves = Mapping[str, Sequence[float]]
@@ -54,7 +54,7 @@ def _panel(axes: Axes, losses: Curves, names: Sequence[str], printed: Mapping[st
     for index, name in enumerate(names):
         if name not in losses:
             continue
-        loss, color = losses[name], style.CYCLE[index % len(style.CYCLE)]
+        loss, color = losses[name], style.color(index)
         (handles[name],) = axes.plot(range(len(loss)), loss, color=color, label=labels.word(name))
         step = steps(loss)
         if step is not None:
@@ -69,10 +69,9 @@ def _panel(axes: Axes, losses: Curves, names: Sequence[str], printed: Mapping[st
 
 def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, list[float]]]:
     """The losses of the best search towards the target, by victim and by variant of the defense."""
-    paths = {scenario_of(path): path for path in inputs}
     losses: dict[Scenario, dict[str, list[float]]] = {}
-    for scenario in scenarios_shown("convergence", inputs):
-        search = best_search(study, scenario, read_json(paths[scenario]))
+    for scenario, path in scenarios_shown("convergence", inputs).items():
+        search = best_search(study, scenario, read_json(path))
         if search is not None:
             losses.setdefault(scenario.undefended(), {})[scenario.elimination] = list(search["loss"])
     return losses

@@ -69,7 +69,7 @@ def _stacks(groups: Sequence[VictimGroup]) -> list[_Stack]:
         return [[(group, 0.0, None)] for group in groups]
     colors = dict.fromkeys(labels.attack(group.scenario) for group in groups)
     for number, name in enumerate(colors):
-        colors[name] = style.CYCLE[number % len(style.CYCLE)]
+        colors[name] = style.color(number)
     return [
         [
             (group, 0.8 * ((number + 0.5) / len(stack) - 0.5), colors[labels.attack(group.scenario)])

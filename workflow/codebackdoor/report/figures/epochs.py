@@ -67,7 +67,7 @@ def _column(
     metric = _recorded(objectives, head)
     for objective, runs in objectives.items():
         index = names.index(objective)
-        color, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
+        color, marker = style.color(index), style.marker(index)
         for number, epochs in enumerate(runs):
             name = labels.word(objective) if number == 0 else None
             _line(above, epochs, metric, color, marker, name)

@@ -30,7 +30,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:  # noqa: ARG0
             measured = read_json(path)
             if measured in drawn:
                 continue
-            color = style.CYCLE[len(drawn) % len(style.CYCLE)]
+            color = style.color(len(drawn))
             drawn.append(measured)
             for line, (name, epoch) in zip(_LINES, curves(labels.word(path.stem), measured["epochs"]), strict=False):
                 for key, axes in panels.items():

@@ -16,7 +16,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
-from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+from codebackdoor.report.study import Study, scenarios_shown
 
 #: Legend label and line style of each position.
 POSITION_LABELS = {
@@ -29,8 +29,8 @@ _COLUMNS = 3
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``elimination.json`` files; those of methods that search no trigger are skipped."""
-    paths = {scenario_of(path): path for path in inputs}
-    searched = {scenario: read_json(paths[scenario])["searches"] for scenario in scenarios_shown("inversion", inputs)}
+    shown = scenarios_shown("inversion", inputs)
+    searched = {scenario: read_json(path)["searches"] for scenario, path in shown.items()}
     if not searched:
         raise UserError(f"experiments.{study.name}: the figure 'inversion' needs an elimination that inverts triggers")
     columns = 2 if len(searched) == 4 else min(_COLUMNS, len(searched))
@@ -58,7 +58,7 @@ def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     handles = {}
     for search in searches:
         position, line = POSITION_LABELS.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
-        color = style.CYCLE[search["label"] % len(style.CYCLE)]
+        color = style.color(search["label"])
         name = f"label {search['label']}, {position}"
         (handles[name],) = axes.plot(range(len(search["loss"])), search["loss"], line, color=color, label=name)
     return handles

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from codebackdoor.config.experiments import cells, setting
+from codebackdoor.config.experiments import setting
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
@@ -18,7 +18,7 @@ from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics
 from codebackdoor.report.figures.description import unlisted
-from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.study import Study, attacked
 
 _BARS = {
     "none": ("undefended", style.GRAY),
@@ -52,8 +52,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def by_layers(study: Study) -> dict[Scenario, dict[str, Scenario]]:
     """For each victim, the undefended scenario and the eliminations, by the layers that they train."""
     by_victim: dict[Scenario, dict[str, Scenario]] = {}
-    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
-    for scenario in dict.fromkeys(attacked):
+    for scenario in attacked(study.experiment):
         variant = {} if scenario.elimination == NONE else study.variant("eliminations", scenario.elimination)
         layers = setting(variant, "unlearning.layers") or setting(variant, "layers")
         if layers in _BARS and scenario.purification == NONE:

@@ -99,7 +99,7 @@ def _panel(study: Study, axes: Axes, victim: Scenario, noise: Noise, names: Sequ
     width = 0.8 / len(names)
     printed_values = study.printed_values("noise")
     for index, name in enumerate(names):
-        color = style.GRAY if name == NONE else style.CYCLE[(index - 1) % len(style.CYCLE)]
+        color = style.GRAY if name == NONE else style.color(index - 1)
         label = labels.defense(replace(victim, elimination=name))
         printed = printed_values.get(papers.their_name(study.experiment, name), {})
         for group, (right, n) in enumerate(noise.counts.get(name, ())):

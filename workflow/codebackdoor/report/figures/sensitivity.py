@@ -16,7 +16,7 @@ from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import best_search, steps
 from codebackdoor.report.figures.description import unlisted
-from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+from codebackdoor.report.study import Study, scenarios_shown
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
@@ -30,7 +30,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     with style.drawing(1.2 + 0.75 * len(ranks), 3.4) as figure:
         axes = figure.subplots()
         for index, (victim, by_rank) in enumerate(by_victim.items()):
-            color = style.CYCLE[index % len(style.CYCLE)]
+            color = style.color(index)
             for column, rank in enumerate(ranks):
                 if rank not in by_rank:
                     continue
@@ -51,12 +51,11 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 def costs(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[int, tuple[int | None, int]]]:
     """By victim and rank: the step at which the search succeeds (None: never), and the number of iterations."""
-    paths = {scenario_of(path): path for path in inputs}
     by_victim: dict[Scenario, dict[int, tuple[int | None, int]]] = {}
-    for scenario in scenarios_shown("sensitivity", inputs):
+    for scenario, path in scenarios_shown("sensitivity", inputs).items():
         variant = study.variant("eliminations", scenario.elimination)
         rank = {"rank": variant.get("rank"), "least_sensitive": 0}.get(str(variant.get("position")))
-        search = best_search(study, scenario, read_json(paths[scenario]))
+        search = best_search(study, scenario, read_json(path))
         if scenario.attack != NONE and rank is not None and search is not None:
             loss: Sequence[float] = search["loss"]
             by_victim.setdefault(scenario.undefended(), {})[int(rank)] = (steps(loss), len(loss) - 1)

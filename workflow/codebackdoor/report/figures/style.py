@@ -59,6 +59,16 @@ _STYLE: Any = {
 _DPI = 160
 
 
+def color(index: int) -> str:
+    """The color of the series with this index."""
+    return CYCLE[index % len(CYCLE)]
+
+
+def marker(index: int) -> str:
+    """The marker of the series with this index."""
+    return MARKERS[index % len(MARKERS)]
+
+
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
     """A figure of ``width`` x ``height`` inches; the style applies to everything drawn inside the context."""

@@ -13,14 +13,14 @@ from pathlib import Path
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from codebackdoor.config.experiments import cells, swept_values
-from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.experiments import swept_values
+from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics
-from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.study import Study, attacked
 
 #: The axis is logarithmic if the largest value is more than this many times the smallest.
 _WIDE = 8
@@ -62,8 +62,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def variants(study: Study, swept: str) -> Lines:
     """The scenarios that have a defense with the setting, by victim and value."""
     lines: dict[Scenario, dict[float, Scenario]] = {}
-    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
-    for scenario in dict.fromkeys(attacked):
+    for scenario in attacked(study.experiment):
         for value in swept_values(scenario, swept, study.variant):
             lines.setdefault(scenario.undefended(), {})[value] = scenario
     return {victim: dict(sorted(by_value.items())) for victim, by_value in lines.items()}
@@ -89,7 +88,7 @@ def _line(
     by_value: Mapping[float, Scenario],
     index: int,
 ) -> None:
-    color = style.CYCLE[index % len(style.CYCLE)]
+    color = style.color(index)
     cells_of = {value: metric.cell(results, scenario) for value, scenario in by_value.items()}
     points = {value: cell for value, cell in cells_of.items() if cell is not None}
     if points:
@@ -97,7 +96,7 @@ def _line(
         high = [_distance(cell.value, cell.high) for cell in points.values()]
         axes.errorbar(
             list(points), [100 * cell.value for cell in points.values()], yerr=[low, high], color=color,
-            marker=style.MARKERS[index % len(style.MARKERS)], markersize=4.5, capsize=2, elinewidth=0.8,
+            marker=style.marker(index), markersize=4.5, capsize=2, elinewidth=0.8,
             label=labels.group(victim),
         )  # fmt: skip
     floors_of = {value: metric.floor_cell(results, scenario) for value, scenario in by_value.items()}
@@ -124,6 +123,6 @@ def _label(axes: Axes, metric: PlottedMetric, swept: str, x: Mapping[float, floa
 
 
 def _mark(axes: Axes, index: int) -> Artist:
-    color, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
+    color, marker = style.color(index), style.marker(index)
     (line,) = axes.plot([], [], color=color, marker=marker, markersize=4.5)
     return line

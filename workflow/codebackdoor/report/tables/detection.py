@@ -12,7 +12,7 @@ from pathlib import Path
 from codebackdoor.evaluation.significance import share_interval
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, scan
-from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 _VERDICTS = (
@@ -60,11 +60,10 @@ _NOTES = (
 
 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
-    paths = {scenario_of(path): path for path in inputs if path.name == "trigger.json"}
     out = Path(study.settings["out"])
     scanned = {
-        scenario: scan.verdict(study, scenario, read_json(paths[scenario]), out)
-        for scenario in scenarios_shown("detection", inputs)
+        scenario: scan.verdict(study, scenario, read_json(path), out)
+        for scenario, path in scenarios_shown("detection", inputs).items()
     }
     by_defense: dict[tuple[str, bool], list[scan.ScanVerdict]] = {}
     for scenario, verdict in scanned.items():

@@ -13,7 +13,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.evaluation.closeness import bleu, levenshtein
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 _COLUMNS = (
@@ -36,9 +36,8 @@ _NOTES = (
 
 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
-    paths = {scenario_of(path): path for path in inputs}
-    scenarios = scenarios_shown("inverted_triggers", inputs)
-    rows = tuple(row for scenario in scenarios for row in _rows(study, scenario, read_json(paths[scenario])))
+    shown = scenarios_shown("inverted_triggers", inputs)
+    rows = tuple(row for scenario, path in shown.items() for row in _rows(study, scenario, read_json(path)))
     part = ListingPart("triggers", "Inverted and factual triggers", _COLUMNS, rows)
     return Listing(f"{study.experiment.title}: inverted triggers", (part,), _NOTES)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Literal
 
-from codebackdoor.config.experiments import cells, rank
+from codebackdoor.config.experiments import rank
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.sections import DEFENSES
 from codebackdoor.report import labels
 from codebackdoor.report.collect import DefinedCell, Results, collect
-from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.study import Study, attacked
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 from codebackdoor.types import CLEAN
 
@@ -91,8 +91,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 
 
 def _orders(study: Study, results: Results) -> Iterator[_Order]:
-    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
-    scenarios = list(dict.fromkeys(attacked))
+    scenarios = attacked(study.experiment)
     for dataset in dict.fromkeys(scenario.dataset for scenario in scenarios):
         triggered = study.head(dataset).triggered
         measures: tuple[tuple[Rows, str, int], ...] = (

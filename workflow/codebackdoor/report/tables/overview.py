@@ -13,10 +13,10 @@ from statistics import mean
 from scipy.stats import rankdata
 
 from codebackdoor.config.experiments import cells, dashed, rank
-from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Results, clean_cost, collect
-from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.study import Study, attacked
 from codebackdoor.report.tables.listing import Column, Form, Listing, ListingPart, Marked, Value
 
 #: Returns the cell of a scenario on the triggered test set of an attack; None if it is not measured.
@@ -43,8 +43,7 @@ class _Measure:
 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
     results = collect(study, inputs)
-    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
-    scenarios = list(dict.fromkeys(attacked))
+    scenarios = attacked(study.experiment)
     seeds = len({scenario.seed for scenario in cells(study.experiment)})
     parts = tuple(part for measure in _MEASURES if (part := _part(study, results, scenarios, measure, seeds)))
     marked = any(isinstance(value, Marked) for part in parts for row in part.rows for value in row.values())

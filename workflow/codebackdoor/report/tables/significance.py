@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from codebackdoor.config.experiments import cells
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.evaluation.significance import holm, paired, unpaired
 from codebackdoor.report import labels, papers
 from codebackdoor.report.collect import Results, collect
-from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.study import Study, attacked
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 #: What is tested: the metric of a triggered test set, its name, and a function of its values. For ANR, more is better.
@@ -105,9 +104,8 @@ def _measured_pairs(study: Study, results: Results, tested: str) -> _ByDefense:
 
 def _by_victim(study: Study) -> dict[Scenario, list[Scenario]]:
     """The scenarios of each attacked victim, the undefended one first."""
-    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     by_victim: dict[Scenario, list[Scenario]] = {}
-    for scenario in dict.fromkeys(attacked):
+    for scenario in attacked(study.experiment):
         by_victim.setdefault(scenario.undefended(), []).append(scenario)
     return by_victim
 
