@@ -33,10 +33,6 @@ class DbsSettings(InversionSettings):
         title="Constrained Optimization with Dynamic Bound-scaling for Effective NLP Backdoor Defense",
         url="https://arxiv.org/abs/2202.05749",
     )
-    threshold_meaning: ClassVar[str | None] = (
-        "flags a label where the search ended at one token per slot, not at a mixture, and the trigger's loss, in "
-        "nats, is at most `flag_below`"
-    )
     fits: ClassVar[Heads] = ("classification", "pair")
 
     method: Literal["dbs"]

@@ -24,9 +24,6 @@ class CalibratedSettings(InversionSettings):
     that a calibration needs follows from the settings.
     """
 
-    threshold_meaning: ClassVar[str | None] = (
-        "flags a label where its inverted loss is at most `ratio` times the lowest loss of a benign shadow"
-    )
     read_where: ClassVar[ReadWhere] = {
         **InversionSettings.read_where,
         "ratio": ("calibration", ()),
