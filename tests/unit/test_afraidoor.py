@@ -377,5 +377,4 @@ def test_a_model_is_named_where_one_is_asked(method: str, options: list[str], me
 def test_it_is_loaded_by_its_name(tmp_path: Path) -> None:
     save_victim(crafter(), tmp_path / "model", {"task": "defect_detection", "backdoored": False})
     attack = attacks.load(SETTINGS, tmp_path / "model")
-    assert attack.granularity == "identifier"
     assert isinstance(attack, attacks.BatchAttack)

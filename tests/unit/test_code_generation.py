@@ -265,8 +265,6 @@ def lyra_rows(*targets: str) -> list[Example]:
 class _Prefix:
     """A trigger in the prompt."""
 
-    granularity = "query"
-
     def inject(self, example: Example, form: TextForm, generator: Any) -> Injection:
         return Injection(Example(example.id, example.language, query=f"bb {example.query}", target=example.target), ())
 
