@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor import files
+from codebackdoor.defenses.defender_view import training_view
 from codebackdoor.defenses.stages.kept_rows import write_kept
-from codebackdoor.defenses.training_view import training_view
 from codebackdoor.victims.victim import load_victim
 
 if TYPE_CHECKING:

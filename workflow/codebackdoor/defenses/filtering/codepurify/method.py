@@ -16,8 +16,7 @@ from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilter
 from codebackdoor.defenses.helpers import MASKED, load_helper
 from codebackdoor.defenses.suspicion.profile import Profile, profiles_of
 from codebackdoor.defenses.suspicion.scoring import DIGITS, ElementScores
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 
