@@ -15,6 +15,7 @@ from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.checkpoints import check_numbers
 from codebackdoor.victims.initialization import new_victim
+from codebackdoor.victims.rows import examples
 from codebackdoor.victims.stopping import collect_epochs
 from codebackdoor.victims.training import Objective, fit
 from codebackdoor.victims.validation import Hits, Validation
@@ -53,17 +54,16 @@ def train(
     rows = files.read_mixed(train)
     clean = files.read_examples(valid)
     triggered = files.read_poisoned(triggered_valid) if triggered_valid else []
-    examples = [row.example if isinstance(row, Poisoned) else row for row in rows]
+    inputs = examples(rows)
     head: Head = dataset.head
-    labels = _labels([*examples, *clean]) if HEADS[head].predicts_label else None
-    victim = new_victim(model, base, head, dataset.text_form, labels, seed)
-    victim.reads = tuple(dataset.reads)
+    labels = _labels([*inputs, *clean]) if HEADS[head].predicts_label else None
+    victim = new_victim(model, base, head, dataset.text_form, labels, seed, dataset.reads)
     stop = None if stop_like is None else _last_loss(stop_like)
     progress = out.parent / f".{out.name}.progress"
     kept = progress / "epochs" if keep_epochs else None
     validation = Validation(clean, triggered, hits, dataset.ranking.pool)
     history = fit(
-        victim, examples, objective, recipe.applied(model), validation, progress, seed, stop, code, recipe.clock, kept
+        victim, inputs, objective, recipe.applied(model), validation, progress, seed, stop, code, recipe.clock, kept
     )
     injected = [row for row in rows if isinstance(row, Poisoned) and row.status == "injected"]
     card = {
