@@ -38,6 +38,10 @@ class PurificationSettings(Settings):
         """Modules of this package that a job runs only with these settings: the method imports them by name."""
         return ()
 
+    def missing_file(self) -> str | None:
+        """The field that names a file which does not exist, and what to do about it; None: nothing is missing."""
+        return None
+
     def name_problem(self, variant: str) -> str | None:  # noqa: ARG002
         """Why a variant must not have this name; None: it may."""
         return None

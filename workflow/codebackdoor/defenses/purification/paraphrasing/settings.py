@@ -105,7 +105,6 @@ class ParaphrasingSettings(PurificationSettings):
         )
 
     def missing_file(self) -> str | None:
-        """Why the recorded paraphrases cannot be read; None if they can, or are not needed."""
         if self.file is None or Path(self.file).is_file():
             return None
         return f"file: {self.file}: no such file; record the paraphrases there, or write `source: rules`"
