@@ -84,8 +84,12 @@ def reserved(config: Config) -> Iterator[str]:
                     "choose another"
                 )
     for name, purification in config.purifications.items():
-        if (problem := purification.name_problem(name)) is not None:
-            yield f"purifications.{name}: {problem}"
+        value = purification.named_by and getattr(purification, purification.named_by)
+        if value and not (name.endswith(f"_{value}") or f"_{value}_" in name):
+            yield (
+                f"purifications.{name}: tables show the name of a variant, and this one does not say its "
+                f"`{purification.named_by}`: call it {name}_{value}"
+            )
     for name, model in config.helpers.items():
         if name not in get_args(Helper):
             yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"

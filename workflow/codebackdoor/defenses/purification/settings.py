@@ -23,8 +23,8 @@ class PurificationSettings(Settings):
     reads_trigger: ClassVar[bool] = False
     #: What the method does beyond its threshold, as the rest of a sentence that begins with the method's name.
     threshold_meaning: ClassVar[str] = ""
-    #: Whether the name of a variant has to say more than the method's (``name_problem``).
-    named_precisely: ClassVar[bool] = False
+    #: The field whose value the name of a variant has to contain, since tables identify a defense by that name.
+    named_by: ClassVar[str | None] = None
     #: A fixed threshold leaves nothing to calibrate.
     read_where: ClassVar[ReadWhere] = {
         "touched_share": ("threshold", (None,)),
@@ -40,10 +40,6 @@ class PurificationSettings(Settings):
 
     def missing_file(self) -> str | None:
         """The field that names a file which does not exist, and what to do about it; None: nothing is missing."""
-        return None
-
-    def name_problem(self, variant: str) -> str | None:  # noqa: ARG002
-        """Why a variant must not have this name; None: it may."""
         return None
 
 

@@ -42,7 +42,7 @@ class ParaphrasingSettings(PurificationSettings):
         "sha256": ("source", ("file",)),
     }
 
-    named_precisely: ClassVar[bool] = True
+    named_by: ClassVar[str | None] = "source"
 
     method: Literal["paraphrasing"]
     source: ParaphrasingSource = Field(
@@ -94,15 +94,6 @@ class ParaphrasingSettings(PurificationSettings):
     @property
     def helpers(self) -> tuple[Helper, ...]:  # type: ignore[override]
         return ("paraphraser",) if self.source == "model" else ()
-
-    def name_problem(self, variant: str) -> str | None:
-        """Tables identify a defense by its variant's name, so the name has to say who paraphrases."""
-        if variant.endswith(f"_{self.source}") or f"_{self.source}_" in variant:
-            return None
-        return (
-            f"tables show the name of a variant, and this one does not say who paraphrases: call it "
-            f"{variant}_{self.source}"
-        )
 
     def missing_file(self) -> str | None:
         if self.file is None or Path(self.file).is_file():
