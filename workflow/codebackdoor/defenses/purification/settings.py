@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.base import Head, Settings
 from codebackdoor.defenses.settings import DECIDED
 
+#: A fixed threshold leaves nothing to calibrate: for fields that only a calibration reads.
+CALIBRATING: tuple[str, tuple[None]] = ("threshold", (None,))
 #: Methods that rewrite each function by itself work on every task that reads functions.
 FUNCTION_HEADS: tuple[Head, ...] = ("classification", "pair", "retrieval")
 
@@ -25,13 +27,6 @@ class PurificationSettings(Settings):
     threshold_meaning: ClassVar[str] = ""
     #: The field whose value the name of a variant has to contain, since tables identify a defense by that name.
     named_by: ClassVar[str | None] = None
-    #: A fixed threshold leaves nothing to calibrate.
-    read_where: ClassVar[ReadWhere] = {
-        "touched_share": ("threshold", (None,)),
-        "removed_share": ("threshold", (None,)),
-        "calibration_inputs": ("threshold", (None,)),
-    }
-    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     @property
     def more_code(self) -> tuple[str, ...]:
@@ -48,6 +43,8 @@ class EvidenceSettings(PurificationSettings):
 
     A field that is read only to decide says so by its type: ``threshold: Decided[float]``.
     """
+
+    may_idle: ClassVar[frozenset[str]] = frozenset({"calibration_inputs"})
 
     method: str
     calibration_inputs: int = Field(
