@@ -106,9 +106,6 @@ class DatasetSettings(Settings):
     read_where: ClassVar[ReadWhere] = {
         "original": ("source", ("mirror",)),
         "resplit": ("source", ("mirror", "jsonl")),
-        "mix": ("source", ("pypi",)),
-        "mutants": ("source", ("pypi",)),
-        "rows_per_function": ("source", ("pypi",)),
     }
     may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
