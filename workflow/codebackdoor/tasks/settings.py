@@ -187,6 +187,11 @@ class DatasetSettings(Settings):
         return (*(name for name in self.reads if not (ranks and name == "query")), "target")
 
     @property
+    def query_limit(self) -> int | None:
+        """Maximum length of a query, in the unit of ``max_tokens``; None: any."""
+        return None
+
+    @property
     def has_code(self) -> bool:
         """Whether rows contain code: a text that a victim reads, or its output."""
         return bool(self.target) or set(self.reads) != {"query"}

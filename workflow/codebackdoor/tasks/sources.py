@@ -93,11 +93,10 @@ def _groups(
 
 def _is_short(group: RowGroup, settings: AnyDataset, counter: TokenCounter, dropped: Counter[str]) -> bool:
     """Whether no text of a group is too long; counts a group that has one in ``dropped``."""
-    query_limit: int | None = getattr(settings, "max_query_tokens", None)
     queries = [row.query for row in group.rows if row.query is not None]
     if settings.max_tokens is not None and counter.longest(group, settings.limited) > settings.max_tokens:
         dropped["too_long"] += 1
-    elif query_limit is not None and queries and max(map(counter.length, queries)) > query_limit:
+    elif settings.query_limit is not None and queries and max(map(counter.length, queries)) > settings.query_limit:
         dropped["query_too_long"] += 1
     else:
         return True
