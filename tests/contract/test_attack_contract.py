@@ -123,7 +123,7 @@ LOADED: dict[tuple[str, Head], Attack] = {}
 def load(settings: AnyAttack, head: Head = "classification") -> Attack:
     key = settings.model_dump_json(), head
     if key not in LOADED:
-        LOADED[key] = attacks.load(settings, Path(crafting(head).name) if hasattr(settings, "crafting") else None)
+        LOADED[key] = attacks.load(settings, Path(crafting(head).name) if settings.crafting_model else None)
     return LOADED[key]
 
 
