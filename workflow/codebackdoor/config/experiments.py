@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from codebackdoor.config.base import LARGEST, Settings, worded
-from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
+from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, UNDEFENDED_OBJECTIVE, Scenario, rate_text
 from codebackdoor.config.sections import DEFENSES
 from codebackdoor.errors import nearest, quoted
 from codebackdoor.report.papers import tables
@@ -76,7 +76,9 @@ class Grid(Settings):
     )
     rates: tuple[Rate, ...] = Field((0.05,), min_length=1, description="poisoned share of the training rows")
     filterings: tuple[Variant, ...] = Field((NONE,), min_length=1, description="variants of `filterings`, or none")
-    objectives: tuple[Variant, ...] = Field(("cross_entropy",), min_length=1, description="variants of `objectives`")
+    objectives: tuple[Variant, ...] = Field(
+        (UNDEFENDED_OBJECTIVE,), min_length=1, description="variants of `objectives`"
+    )
     eliminations: tuple[Variant, ...] = Field((NONE,), min_length=1, description="variants of `eliminations`, or none")
     purifications: tuple[Variant, ...] = Field(
         (NONE,), min_length=1, description="variants of `purifications`, or none"
@@ -256,7 +258,7 @@ class Experiment(Settings):
 def defenses(scenario: Scenario) -> tuple[str, ...]:
     """Names of a scenario's defense variants, in the order in which they act."""
     names = [scenario.filtering] if scenario.filtering != NONE else []
-    names += [scenario.objective] if scenario.objective != "cross_entropy" else []
+    names += [scenario.objective] if scenario.objective != UNDEFENDED_OBJECTIVE else []
     return (*names, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
 
 
@@ -286,7 +288,7 @@ def swept_values(
 def rank(scenario: Scenario) -> tuple[int, ...]:
     """For sorting: single defenses first, in the order in which their kinds act, then combinations."""
     kinds = (scenario.filtering, scenario.objective, scenario.elimination, scenario.purification)
-    used = [index for index, name in enumerate(kinds) if name not in (NONE, "cross_entropy")]
+    used = [index for index, name in enumerate(kinds) if name not in (NONE, UNDEFENDED_OBJECTIVE)]
     return len(used), *used
 
 

@@ -9,7 +9,7 @@ from codebackdoor.config.base import Helper
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.paths import LOCAL
 from codebackdoor.config.pretraining import Family
-from codebackdoor.config.scenario import NONE
+from codebackdoor.config.scenario import NONE, UNDEFENDED_OBJECTIVE
 from codebackdoor.config.sections import DEFENSES, SECTIONS
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
@@ -103,8 +103,8 @@ def reserved(config: Config) -> Iterator[str]:
             f"crafting_seed: seed {config.crafting_seed} is that of a victim or a shadow; write one that no other "
             "model has"
         )
-    if "cross_entropy" not in config.objectives:
-        yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
+    if UNDEFENDED_OBJECTIVE not in config.objectives:
+        yield f"objectives.{UNDEFENDED_OBJECTIVE} is missing: it is the undefended objective of every scenario"
 
 
 def impossible_homes(config: Config) -> Iterator[str]:
