@@ -38,6 +38,18 @@ def sizes(settings: AnyDataset) -> dict[str, int | None]:
     return {"train": settings.train, "valid": settings.valid, "test": settings.test}
 
 
+def check_any(name: str, split: str, selected: Selected, resplit: bool = False) -> None:
+    """Raise UserError, with the reasons, if no row is left for a split."""
+    if not selected.splits[split]:
+        reasons = (
+            ", ".join(f"{count} {reason}" for reason, count in sorted(selected.dropped.items()))
+            or "the source has none"
+        )
+        longer = "raise max_tokens or " if selected.dropped["too_long"] else ""
+        fewer = "write smaller numbers for `test` and `valid`, or " if resplit else ""
+        raise UserError(f"datasets.{name}: no row is left for {split} ({reasons}); {longer}{fewer}bring more data")
+
+
 def mined(
     functions: Sequence[MinedFunction], settings: AnyDataset, task: Task, counter: TokenCounter, name: str, seed: int
 ) -> Selected:
