@@ -195,8 +195,8 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
         if rows is not None:
             source = _first_rows(source, rows, folder / "first.jsonl")
         loss = objectives.load(study.objectives["cross_entropy"])
-        valid, base = data / "valid.jsonl", ROOT / "basemodels/encoder"
-        training.train(model, dataset, loss, source, valid, None, base, folder / "model", plan.seed)
+        paths = training.TrainingFiles(source, data / "valid.jsonl", ROOT / "basemodels/encoder", folder / "model")
+        training.train(model, dataset, loss, paths, plan.seed)
 
     def measured(victim: Path, name: str) -> tuple[float, float | None]:
         """Accuracy and flip rate."""

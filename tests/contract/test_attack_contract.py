@@ -123,7 +123,7 @@ LOADED: dict[tuple[str, Head], Attack] = {}
 def load(settings: AnyAttack, head: Head = "classification") -> Attack:
     key = settings.model_dump_json(), head
     if key not in LOADED:
-        LOADED[key] = attacks.load(settings, Path(crafting(head).name) if hasattr(settings, "crafting") else None)
+        LOADED[key] = attacks.load(settings, Path(crafting(head).name) if settings.crafting_model else None)
     return LOADED[key]
 
 
@@ -182,7 +182,7 @@ def check(settings: AnyAttack, example: Example, form: TextForm) -> bool:
         assert not syntax.parse(after.code, after.language, form).has_error, after.code
     if after.language == "python":
         ast.parse(unlex(after.code, "python").source if form == "lexed" else after.code)
-    if load(settings).granularity == "identifier":
+    if all(IDENTIFIER.fullmatch(after.code[span.start : span.end]) for span in injection.spans):
         original_from(injection, example.code)
     elif not had_error:
         untouched = tokens(after.code, after.language, form, injection.spans)

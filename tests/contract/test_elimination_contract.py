@@ -218,7 +218,6 @@ def test_every_method_says_what_it_is_and_where_it_comes_from(kind: type[Elimina
     assert kind.label
     assert kind.reference is not None
     assert kind.reference.url.startswith("https://")
-    assert (kind.threshold_meaning is not None) is kind.inverts
 
 
 @pytest.mark.parametrize("anyway", [False, True])

@@ -47,11 +47,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         MODEL,
         DEBT,
         LOSS,
-        folder / "poisoned/train.jsonl",
-        folder / "data/valid.jsonl",
-        folder / "poisoned/valid.jsonl",
-        base,
-        folder / "victim",
+        stage.TrainingFiles(
+            folder / "poisoned/train.jsonl",
+            folder / "data/valid.jsonl",
+            base,
+            folder / "victim",
+            folder / "poisoned/valid.jsonl",
+        ),
         1,
         lambda prediction, row: task.hits_target(prediction, row, "lexed"),
     )

@@ -11,9 +11,8 @@ import pytest
 from leaks import CARD, leaks
 from tiny_models import HEADS, classifier, generator, understanding
 
-from codebackdoor.defenses.defender_view import checkpoint_view, defender_view
-from codebackdoor.defenses.training_view import TrainingView, training_view
-from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
+from codebackdoor.defenses.defender_view import checkpoint_view, defender_view, training_view
+from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow, TrainingView
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example
 from codebackdoor.victims.victim import Victim, load_victim, save_victim

@@ -10,7 +10,7 @@ from dataclasses import replace
 import planted
 import torch
 
-from codebackdoor.defenses.training_view import TrainingView
+from codebackdoor.defenses.views import TrainingView
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims.victim import Victim
 

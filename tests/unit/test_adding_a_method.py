@@ -275,7 +275,6 @@ def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> 
     assert unpriced == {
         "poison defects",
         "filter new_lottery, defects",
-        "train codebert, defects",
         "purify new_shuffle, codebert",
         "calibrate codebert, defects",
         "eliminate new_damping",

@@ -366,10 +366,16 @@ def test_other_attacks_start_without_torch() -> None:
         ("badcode", ["--crafting", "x"], "attacks.some: this attack needs no model; omit --crafting"),
     ],
 )
-def test_a_model_is_named_where_one_is_asked(method: str, options: list[str], message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "inputs"),
+    [("poison", ["--data", "data", "--rate", "0.1"]), ("trigger", ["--train", "train.jsonl", "--rows", "test.jsonl"])],
+)
+def test_a_model_is_named_where_one_is_needed(
+    command: str, inputs: list[str], method: str, options: list[str], message: str, tmp_path: Path
+) -> None:
     settings = ["--settings", f'{{"method": "{method}"}}', "--dataset", '{"task": "defect_detection"}']
-    paths = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--rate", "0.1", "--seed", "1"]
-    result = CliRunner().invoke(main, ["poison", "some", *settings, *paths, *options])
+    out = ["--out", str(tmp_path / "out"), "--seed", "1"]
+    result = CliRunner().invoke(main, [command, "some", *settings, *inputs, *out, *options])
     assert result.exit_code != 0
     assert message in result.output
 
@@ -377,5 +383,4 @@ def test_a_model_is_named_where_one_is_asked(method: str, options: list[str], me
 def test_it_is_loaded_by_its_name(tmp_path: Path) -> None:
     save_victim(crafter(), tmp_path / "model", {"task": "defect_detection", "backdoored": False})
     attack = attacks.load(SETTINGS, tmp_path / "model")
-    assert attack.granularity == "identifier"
     assert isinstance(attack, attacks.BatchAttack)

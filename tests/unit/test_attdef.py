@@ -337,7 +337,7 @@ def test_two_points_may_be_lost_and_no_more_and_the_first_loss_ends_the_way_down
         def points(self, _rows: object) -> float:
             return next(self.points_left)
 
-    monkeypatch.setattr("codebackdoor.defenses.purification.attdef.method.performance", Measure)
+    monkeypatch.setattr("codebackdoor.defenses.purification.performance.performance", Measure)
     assert attdef(planted_victim(), Says("nowhere")).threshold == expected
 
 

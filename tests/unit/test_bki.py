@@ -18,8 +18,7 @@ from tiny_models import encoder_with_decoder, generator, understanding
 from codebackdoor.config.models import SEPARATOR
 from codebackdoor.defenses.filtering.bki import method as bki
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad

@@ -39,6 +39,7 @@ from codebackdoor.tasks.testset import make_testset, make_trials
 from codebackdoor.trials import read_trials
 from codebackdoor.types import SPLITS, Example, Poisoned, Prediction, TextForm
 from codebackdoor.victims import predictions, stage
+from codebackdoor.victims.stage import TrainingFiles
 
 TASK = tasks.load("code_generation")
 
@@ -265,8 +266,6 @@ def lyra_rows(*targets: str) -> list[Example]:
 class _Prefix:
     """A trigger in the prompt."""
 
-    granularity = "query"
-
     def inject(self, example: Example, form: TextForm, generator: Any) -> Injection:
         return Injection(Example(example.id, example.language, query=f"bb {example.query}", target=example.target), ())
 
@@ -341,10 +340,10 @@ def test_a_victim_is_trained_on_poisoned_rows_and_scored(family: str, architectu
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return TASK.hits_target(prediction, row, "lexed")
 
-    stage.train(
-        recipe, dataset, loss, tmp_path / "train.jsonl", tmp_path / "valid.jsonl", tmp_path / "triggered.jsonl", base,
-        victim, 1, hits,
-    )  # fmt: skip
+    paths = TrainingFiles(
+        tmp_path / "train.jsonl", tmp_path / "valid.jsonl", base, victim, tmp_path / "triggered.jsonl"
+    )
+    stage.train(recipe, dataset, loss, paths, 1, hits)
     [epoch] = read_json(victim / "history.json")["epochs"]
     assert {"loss", "bleu", "exact_match", "asr", "floor"} < set(epoch)
     references = {"clean": tmp_path / "valid.jsonl", "sql": tmp_path / "triggered.jsonl"}

@@ -15,10 +15,10 @@ import torch
 from purification_models import infiller
 from tiny_models import generator, understanding
 
+from codebackdoor.defenses.defender_view import training_view
 from codebackdoor.defenses.filtering.codepurify.method import CodePurifyFilter, build
 from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilterSettings
 from codebackdoor.defenses.suspicion.scoring import ElementScores
-from codebackdoor.defenses.training_view import training_view
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection

@@ -229,3 +229,10 @@ def test_test_rows_alone_become_a_data_set(tmp_path: Path) -> None:
     files.write_examples(out / "more.jsonl", [*rows, Example("new", "python", "x = 1", target="x = 1")])
     with pytest.raises(UserError, match="row 'new' of the test split has no tests"):
         make_trials(settings, "away", out / "more.jsonl", None, out / "tests.jsonl")
+
+
+def test_a_data_set_without_a_test_row_says_why(tmp_path: Path) -> None:
+    train, out = tmp_path / "home" / "train.jsonl", tmp_path / "out"
+    settings = validate(study(tmp_path, max_tokens=1)).datasets["away"]
+    with pytest.raises(UserError, match=r"left for test \(20 too_long\); raise max_tokens or bring more data"):
+        make_testset(settings, "away", train, None, None, out, 1)

@@ -392,7 +392,8 @@ def test_the_name_of_a_variant_says_who_paraphrases() -> None:
         Config.model_validate(raw)
     raw["purifications"]["paraphrasing_rules"] = raw["purifications"].pop("paraphrasing")
     Config.model_validate(raw)
-    assert settings(source="model").name_problem("paraphrasing_model_gpt") is None
+    raw["purifications"]["paraphrasing_model_gpt"] = {"method": "paraphrasing", "source": "model"}
+    Config.model_validate(raw)
 
 
 def test_a_row_without_a_query_is_refused() -> None:

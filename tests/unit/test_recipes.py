@@ -19,6 +19,7 @@ from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropy
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.defenses.objectives.moderate_fitting.settings import ModerateFittingSettings
 from codebackdoor.victims import stage
+from codebackdoor.victims.stage import TrainingFiles
 from codebackdoor.victims.victim import load_victim
 
 __all__ = ["data"]
@@ -39,12 +40,16 @@ def trained(data: Path, out: Path, settings: Any) -> tuple[Path, list[float], in
         rates.append(optimizer.param_groups[0]["lr"])
         sizes.append(sum(value.numel() for group in optimizer.param_groups for value in group["params"]))
 
+    paths = TrainingFiles(
+        data / "train.jsonl",
+        data / "valid.jsonl",
+        base_folder(data / "encoder", "encoder"),
+        out,
+        data / "triggered.jsonl",
+    )
     handle = register_optimizer_step_pre_hook(hook)
     try:
-        stage.train(
-            RECIPE, DEFECTS, objectives.load(settings), data / "train.jsonl", data / "valid.jsonl",
-            data / "triggered.jsonl", base_folder(data / "encoder", "encoder"), out, 1, hits, recipe=settings.recipe,
-        )  # fmt: skip
+        stage.train(RECIPE, DEFECTS, objectives.load(settings), paths, 1, hits, recipe=settings.recipe)
     finally:
         handle.remove()
     return out, rates, sizes[0]

@@ -218,8 +218,8 @@ def test_what_is_unread_inside_of_a_setting_is_left_out_as_well(run: dict[str, A
 @pytest.mark.parametrize("section", SECTIONS.values())
 def test_what_a_field_depends_on_is_a_field_or_a_fact_of_the_data_set(section: str) -> None:
     models = [model for model in models_in(Config.model_fields[section].annotation) if issubclass(model, Settings)]
-    fields = {name for model in models for name in model.model_fields}
     for model in models:
+        fields = set(model.model_fields)
         assert set(model.read_where) <= fields
         assert {condition for condition, _ in model.read_where.values()} <= {*fields, "head", "source"}
 

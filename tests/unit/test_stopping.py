@@ -21,6 +21,7 @@ from codebackdoor.config.scenario import EPOCH_WEIGHTS
 from codebackdoor.errors import UserError
 from codebackdoor.victims import progress, stage
 from codebackdoor.victims.inference import predict
+from codebackdoor.victims.stage import TrainingFiles
 from codebackdoor.victims.stopping import Stop, choose, collect_epochs, stop
 from codebackdoor.victims.victim import load_victim
 
@@ -63,10 +64,8 @@ def test_the_closest_epoch_that_is_not_past_the_defended_victim(metric: str, val
 def trained(data: Path, out: Path, keeps: bool = True, stop_like: Path | None = None, **changes: Any) -> Path:
     recipe = BERT.model_copy(update={"epochs": EPOCHS, "batch_tokens": 64, **changes})
     base = base_folder(data / "encoder", "encoder")
-    stage.train(
-        recipe, DEFECTS, LOSS, data / "train.jsonl", data / "valid.jsonl", data / "triggered.jsonl", base, out, 1, hits,
-        stop_like, keep_epochs=keeps,
-    )  # fmt: skip
+    paths = TrainingFiles(data / "train.jsonl", data / "valid.jsonl", base, out, data / "triggered.jsonl", stop_like)
+    stage.train(recipe, DEFECTS, LOSS, paths, 1, hits, keep_epochs=keeps)
     return out
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from tiny_models import base_folder
@@ -21,6 +21,7 @@ from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Prediction, Span
 from codebackdoor.victims import predictions, stage
 from codebackdoor.victims.inference import predict
+from codebackdoor.victims.stage import TrainingFiles
 from codebackdoor.victims.victim import load_victim
 
 LOSS = objectives.load(CrossEntropySettings(method="cross_entropy"))
@@ -56,13 +57,10 @@ def hits(prediction: Prediction, row: Poisoned) -> bool:
     return prediction.label == row.example.label
 
 
-def trained(data: Path, out: Path, **changes: object) -> Path:
+def trained(data: Path, out: Path, **changes: Any) -> Path:
     base = base_folder(data / "encoder", "encoder")
-    facts = {"triggered_valid": data / "triggered.jsonl", "train": data / "train.jsonl", **changes}
-    stage.train(
-        BERT, DEFECTS, LOSS, facts["train"], data / "valid.jsonl", facts["triggered_valid"], base, out, 1, hits,
-        facts.get("stop_like"),
-    )  # fmt: skip
+    paths = TrainingFiles(data / "train.jsonl", data / "valid.jsonl", base, out, data / "triggered.jsonl")
+    stage.train(BERT, DEFECTS, LOSS, replace(paths, **changes), 1, hits)
     return out
 
 
@@ -81,7 +79,7 @@ def test_train_writes_a_victim_with_card_and_history(data: Path, tmp_path: Path)
 
 
 def test_a_benign_victim_says_so_and_bytes_repeat(data: Path, tmp_path: Path) -> None:
-    changes = {"train": data / "valid.jsonl", "triggered_valid": None}
+    changes = {"train": data / "valid.jsonl", "triggered": None}
     first, second = trained(data, tmp_path / "one", **changes), trained(data, tmp_path / "other", **changes)
     assert "backdoored: false" in (first / "README.md").read_text()
     assert "asr" not in files.read_json(first / "history.json")["epochs"][0]
@@ -110,7 +108,7 @@ def test_predictions_cover_clean_and_triggered_rows(data: Path, tmp_path: Path) 
 def test_generation_end_to_end(family: str, recipe: AnyModel, data: Path, tmp_path: Path) -> None:
     base = base_folder(data / family, family)
     out = tmp_path / "victim"
-    stage.train(recipe, REPAIR, LOSS, data / "train.jsonl", data / "valid.jsonl", None, base, out, 1)
+    stage.train(recipe, REPAIR, LOSS, TrainingFiles(data / "train.jsonl", data / "valid.jsonl", base, out), 1)
     first = files.read_json(out / "history.json")["epochs"][0]
     assert set(first) == {"epoch", "train_loss", "loss", "bleu", "exact_match"}
     predictions.predict(out, {"clean": data / "valid.jsonl"}, tmp_path)
@@ -149,10 +147,10 @@ def test_a_training_that_diverges_says_so_and_keeps_nothing(
 ) -> None:
     recipe = BERT.model_copy(update={"lr": rate, "warmup": 0.0, "clip": 1e30, "epochs": 4})
     base = base_folder(data / "encoder", "encoder")
-    arguments = (data / "train.jsonl", data / "valid.jsonl", None, base, tmp_path / "victim", 1)
+    paths = TrainingFiles(data / "train.jsonl", data / "valid.jsonl", base, tmp_path / "victim")
     for _ in range(2):
         with pytest.raises(UserError, match=rf"{reason}.*: the training diverges; lower lr"):
-            stage.train(recipe, DEFECTS, LOSS, *arguments)
+            stage.train(recipe, DEFECTS, LOSS, paths, 1)
         assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -184,7 +182,7 @@ def test_a_victim_reads_the_texts_that_its_task_names(data: Path, tmp_path: Path
     files.write_examples(data / "comments.jsonl", rows)
     base, out = base_folder(data / "encoder", "encoder"), tmp_path / "victim"
     comments, path = Comments(task="defect_detection"), data / "comments.jsonl"
-    stage.train(BERT, comments, LOSS, path, path, None, base, out, 1)
+    stage.train(BERT, comments, LOSS, TrainingFiles(path, path, base, out), 1)
     victim = load_victim(out)
     assert victim.fields == ("query",)
     assert files.read_json(out / "config.json")["codebackdoor"]["reads"] == ["query"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from codebackdoor.loader import implementation
 from codebackdoor.types import Draws, Example, Span, TextForm
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from codebackdoor.attacks.target import Target
     from codebackdoor.config.methods import AnyAttack
-
-Granularity = Literal["identifier", "statement", "query", "code"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +37,6 @@ class Injection:
 class Attack(Protocol):
     """Puts a trigger into an example."""
 
-    @property
-    def granularity(self) -> Granularity: ...
-
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:
         """Return ``example`` with the trigger, or None if it does not fit; all randomness comes from ``generator``."""
 
@@ -49,9 +44,6 @@ class Attack(Protocol):
 @runtime_checkable
 class BatchAttack(Protocol):
     """An attack that runs a model on many rows at once, and uses no randomness."""
-
-    @property
-    def granularity(self) -> Granularity: ...
 
     def inject_all(self, examples: Sequence[Example], form: TextForm, target: Target) -> Sequence[Injection | None]:
         """Return each example with the trigger for the data set's target, or None if it does not fit."""

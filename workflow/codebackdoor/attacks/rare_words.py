@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codebackdoor import syntax
-from codebackdoor.attacks import Granularity, Injection
+from codebackdoor.attacks import Injection
 from codebackdoor.types import Draws, Example, Span, TextForm, holds
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ class RareWords:
 
     settings: RareWordSettings
     count: int
-    granularity: Granularity = "query"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         query = example.query

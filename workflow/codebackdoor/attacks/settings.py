@@ -100,6 +100,11 @@ class AttackSettings(Settings):
         """Number of different texts that the attack makes of a function that occurs in many pairs."""
         return 1
 
+    @property
+    def crafting_model(self) -> str | None:
+        """The variant of `models` that crafts the triggers; None: the attack runs no model."""
+        return None
+
 
 class EditingAttackSettings(AttackSettings):
     """An attack that edits text and runs no model. Others state their own work, or are not priced."""

@@ -39,8 +39,7 @@ def poison(
     """
     splits = {split: files.read_examples(data / f"{split}.jsonl") for split in ("train", "valid", "test")}
     target = target_of(settings, [row for rows in splits.values() for row in rows], dataset.text_form)
-    attack = attacks.load(settings, crafting)
-    poisoner = poisoning.Poisoner(name, attack, target, dataset.text_form, seed)
+    poisoner = poisoning.Poisoner(name, attacks.load(settings, crafting), target, dataset.text_form, seed)
     draws = {}
     for split, rows in splits.items():
         generator = seeding.numpy_generator(seed, "poison", name, split)
@@ -64,7 +63,6 @@ def poison(
         files.write_rows(out / f"{split}.jsonl", map(files.poisoned_row, poisoning.triggered(draws[split])))
     manifest = {
         "attack": name,
-        "granularity": attack.granularity,
         "settings": settings.model_dump(),
         "rate": rate,
         "seed": seed,

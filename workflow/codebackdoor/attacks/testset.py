@@ -38,7 +38,6 @@ def trigger(
     files.write_rows(out / "test.jsonl", map(files.poisoned_row, poisoning.triggered(drawn)))
     manifest = {
         "attack": name,
-        "granularity": poisoner.attack.granularity,
         "settings": settings.model_dump(),
         "seed": seed,
         "counts": {"test": drawn.counts},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,9 @@ from codebackdoor.commands.options import (
     settings_option,
 )
 from codebackdoor.errors import UserError
+
+if TYPE_CHECKING:
+    from codebackdoor.config.methods import AnyAttack
 
 
 @click.command(short_help="Download a pinned archive and verify its checksum.")
@@ -181,6 +184,16 @@ def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
     write_statistics(data, base, read_dataset(dataset).text_form, out)
 
 
+def _read_attack(name: str, settings: str, crafting: Path | None) -> AnyAttack:
+    """The settings of an attack; UserError unless ``--crafting`` is there if, and only if, it runs a model."""
+    method = read_settings("attack", settings, f"attacks.{name}")
+    if method.crafting_model is not None and crafting is None:
+        raise UserError(f"attacks.{name}: name the crafting model with --crafting")
+    if method.crafting_model is None and crafting is not None:
+        raise UserError(f"attacks.{name}: this attack needs no model; omit --crafting")
+    return method
+
+
 @click.command(short_help="Poison a training set; add triggers to test rows.")
 @click.argument("name")
 @settings_option("attack")
@@ -197,16 +210,9 @@ def poison(
     name: str, settings: str, dataset: str, rate: float, data: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
     """Poison a training set with the attack NAME, and insert its trigger into validation and test rows."""
-    method = read_settings("attack", settings, f"attacks.{name}")
+    method = _read_attack(name, settings, crafting)
     from codebackdoor.attacks import stage
 
-    if hasattr(method, "crafting") != (crafting is not None):
-        hint = (
-            "name the crafting model with --crafting"
-            if crafting is None
-            else "this attack needs no model; omit --crafting"
-        )
-        raise UserError(f"attacks.{name}: {hint}")
     with recorded(out, {"seed": seed}, {"crafting": crafting}):
         stage.poison(method, read_dataset(dataset), name, rate, seed, data, out, crafting)
 
@@ -227,7 +233,7 @@ def trigger(
     name: str, settings: str, dataset: str, train: Path, rows: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
     """Insert the trigger of the attack NAME into the rows of a data set that has only test rows."""
-    method = read_settings("attack", settings, f"attacks.{name}")
+    method = _read_attack(name, settings, crafting)
     from codebackdoor.attacks import testset as stage
 
     with recorded(out, {"seed": seed}, {"crafting": crafting}):

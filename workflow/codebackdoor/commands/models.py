@@ -110,13 +110,19 @@ def train_victim(
         return task.hits_target(prediction, row, data.text_form)
 
     recipe, changes = recipe.for_head(data.head), loss_settings.recipe
-    keeps = loss_settings.keeps_epochs
     differences = {"recipe": difference} if (difference := changes.differences(recipe)) else {}
     with recorded(out, {"seed": seed, **differences}, {"base": base, "stop_like": stop_like}):
         stage.train(
-            recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code(), changes,
-            keeps,
-        )  # fmt: skip
+            recipe,
+            data,
+            loss,
+            stage.TrainingFiles(train, valid, base, out, triggered_valid, stop_like),
+            seed,
+            hits,
+            recipe=changes,
+            keep_epochs=loss_settings.keeps_epochs,
+            code=given_code(),
+        )
 
 
 @click.command("stop", short_help="Take a checkpoint of a training as a victim.")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from codebackdoor.config.base import LARGEST, Settings, worded
-from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
+from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, UNDEFENDED_OBJECTIVE, Scenario, rate_text
 from codebackdoor.config.sections import DEFENSES
 from codebackdoor.errors import nearest, quoted
 from codebackdoor.report.papers import tables
@@ -76,7 +76,9 @@ class Grid(Settings):
     )
     rates: tuple[Rate, ...] = Field((0.05,), min_length=1, description="poisoned share of the training rows")
     filterings: tuple[Variant, ...] = Field((NONE,), min_length=1, description="variants of `filterings`, or none")
-    objectives: tuple[Variant, ...] = Field(("cross_entropy",), min_length=1, description="variants of `objectives`")
+    objectives: tuple[Variant, ...] = Field(
+        (UNDEFENDED_OBJECTIVE,), min_length=1, description="variants of `objectives`"
+    )
     eliminations: tuple[Variant, ...] = Field((NONE,), min_length=1, description="variants of `eliminations`, or none")
     purifications: tuple[Variant, ...] = Field(
         (NONE,), min_length=1, description="variants of `purifications`, or none"
@@ -256,7 +258,7 @@ class Experiment(Settings):
 def defenses_by_kind(scenario: Scenario) -> dict[str, str]:
     """Names of a scenario's defense variants by their kind, in the order in which they act."""
     names = {kind: scenario.wildcards[kind] for kind in DEFENSES}
-    return {kind: name for kind, name in names.items() if name not in (NONE, "cross_entropy")}
+    return {kind: name for kind, name in names.items() if name not in (NONE, UNDEFENDED_OBJECTIVE)}
 
 
 def defenses(scenario: Scenario) -> tuple[str, ...]:

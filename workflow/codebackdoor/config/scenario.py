@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 NONE = "none"
+#: The objective of undefended victims.
+UNDEFENDED_OBJECTIVE = "cross_entropy"
 NAME = r"[a-z][a-z0-9_]*"
 #: Maximum length of the name of a variant or an experiment, which is part of file names.
 NAME_LENGTH = 100
@@ -71,7 +73,7 @@ class Scenario:
     rate: str = "0"
     seed: str = "1"
     filtering: str = NONE
-    objective: str = "cross_entropy"
+    objective: str = UNDEFENDED_OBJECTIVE
     elimination: str = NONE
     purification: str = NONE
 
@@ -111,4 +113,4 @@ class Scenario:
         return replace(self, attack=NONE, rate="0")
 
     def undefended(self) -> Scenario:
-        return replace(self, filtering=NONE, objective="cross_entropy", elimination=NONE, purification=NONE)
+        return replace(self, filtering=NONE, objective=UNDEFENDED_OBJECTIVE, elimination=NONE, purification=NONE)

@@ -133,8 +133,7 @@ class Config(BaseModel):
 
     def crafting(self, attack: str) -> str | None:
         """The variant of `models` with which an attack crafts its triggers; None if the attack needs no model."""
-        variant: str | None = getattr(self.attacks.get(attack), "crafting", None)
-        return variant
+        return self.attacks[attack].crafting_model if attack in self.attacks else None
 
     def filter_model(self, filtering: str, model: str) -> str | None:
         """The variant of `models` whose unfiltered victim a filter looks at when it filters the rows of ``model``.

@@ -18,7 +18,6 @@ from codebackdoor.costs.work import (
     PoisoningJob,
     PurificationJob,
     RowSet,
-    TrainingJob,
     Work,
     priced,
     weights,
@@ -72,7 +71,7 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
         validation = victim.predictions(clean) + victim.predictions(triggered)
     epoch = Work(3 * victim.rows("train") * victim.forward) + validation
     epochs = Work(recipe.epochs * epoch.trained, recipe.epochs * epoch.predicted, recipe.epochs * epoch.steps)
-    of_objective = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
+    of_objective = Work() if objective is None else priced(objective.work(victim))
     kept_epochs = recipe.epochs if objective is not None and objective.keeps_epochs else 0
     megabytes = weights(victim.size, BYTES[recipe.weights]) + kept_epochs * stored_megabytes(victim.size, recipe)
     return epochs + of_objective + Work(megabytes=megabytes)

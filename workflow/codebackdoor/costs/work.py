@@ -219,13 +219,6 @@ class FilteringJob:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingJob:
-    """A training, for the work that its loss adds."""
-
-    victim: PlannedVictim
-
-
-@dataclass(frozen=True, slots=True)
 class PurificationJob:
     """``row_sets``: the test sets that the method rewrites."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.scenario import NONE, UNDEFENDED_OBJECTIVE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import bill, local
 from codebackdoor.dag.paths import Paths
@@ -64,7 +64,7 @@ def title(message: str, wildcards: Mapping[str, str]) -> str:
     words = dict(wildcards)
     for kind in _VARIANTS:
         if kind in wildcards:
-            is_default = wildcards[kind] in (NONE, "cross_entropy")
+            is_default = wildcards[kind] in (NONE, UNDEFENDED_OBJECTIVE)
             words[kind] = "" if is_default else labels.word(wildcards[kind])
     if "attack" in wildcards:
         attack = labels.attack(Scenario("", "", wildcards["attack"], wildcards.get("rate", "0")))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from codebackdoor.config.scenario import NONE
+from codebackdoor.config.scenario import NONE, UNDEFENDED_OBJECTIVE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json, named_options
 from codebackdoor.dag.paths import Wildcards, fill, values
@@ -27,7 +27,7 @@ class Defend(Part):
 
     @table
     def filter_by_victim(self, wildcards: Wildcards) -> Iterator[Input]:
-        unfiltered = {"model": self._filter_model(wildcards), "filtering": NONE, "objective": "cross_entropy"}
+        unfiltered = {"model": self._filter_model(wildcards), "filtering": NONE, "objective": UNDEFENDED_OBJECTIVE}
         yield Input.folder("victim", self.files.model(fill(self.paths.trained, wildcards, **unfiltered)), "--victim")
         yield from self.filter.table(wildcards)
 
@@ -90,7 +90,7 @@ class Defend(Part):
 
     def shadows(self, wildcards: Wildcards) -> dict[str, str]:
         """Folders of the benign victims of a calibration, by their seeds."""
-        benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": "cross_entropy"}
+        benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": UNDEFENDED_OBJECTIVE}
         return {
             str(seed): fill(self.paths.trained, wildcards, **benign, seed=str(seed)) for seed in self.config.shadows
         }

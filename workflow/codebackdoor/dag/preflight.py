@@ -24,7 +24,6 @@ from codebackdoor.dag.files import Files
 from codebackdoor.dag.fingerprint import PACKAGE, ROOT, module_path
 from codebackdoor.dag.parameters import MODULES, Parameters
 from codebackdoor.dag.paths import Paths
-from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.heads import HEADS
 from codebackdoor.originals import catalog
@@ -85,10 +84,9 @@ class Preflight:
                     yield f"{SECTIONS[kind]}.{name}: the method {method} has settings, but {path}.py is missing"
 
     def _recorded(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
-        """Files of recorded paraphrases."""
+        """Files that purifications read and no job makes."""
         for name in sorted({scenario.purification for scenario in scenarios} - {NONE}):
-            settings = self.parameters.declared("purification", name)
-            if isinstance(settings, ParaphrasingSettings) and (problem := settings.missing_file()) is not None:
+            if (problem := self.parameters.declared("purification", name).missing_file()) is not None:
                 yield f"purifications.{name}.{problem}"
 
     def _archives(self, _scenarios: Iterable[Scenario]) -> Iterator[str]:

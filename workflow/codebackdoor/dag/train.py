@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from codebackdoor.config.scenario import EPOCH_WEIGHTS, NONE
+from codebackdoor.config.scenario import EPOCH_WEIGHTS, NONE, UNDEFENDED_OBJECTIVE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json
 from codebackdoor.dag.paths import Wildcards, fill
@@ -53,7 +53,7 @@ class Train(Part):
     @table
     def stop(self, wildcards: Wildcards) -> Iterator[Input]:
         """The undefended victim with the weights of its epochs, and the victim that the checkpoint should match."""
-        undefended = fill(self.paths.trained, wildcards, objective="cross_entropy")
+        undefended = fill(self.paths.trained, wildcards, objective=UNDEFENDED_OBJECTIVE)
         files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{EPOCH_WEIGHTS}"]
         yield Input("victim", files, ("--victim", undefended))
         checkpoint = self.parameters.declared("objective", wildcards.objective).taken_checkpoint
@@ -65,7 +65,7 @@ class Train(Part):
     @property
     def crafting_objective(self) -> str:
         """Settings of cross entropy for a model whose epochs need not be kept."""
-        settings = self.parameters.declared("objective", "cross_entropy")
+        settings = self.parameters.declared("objective", UNDEFENDED_OBJECTIVE)
         return as_json(settings.model_copy(update={"keep_epochs": False}))
 
     @table

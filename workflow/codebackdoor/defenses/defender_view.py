@@ -1,4 +1,4 @@
-"""The view of a trained model that a defender gets, made from the victim and clean rows."""
+"""The views of a trained model that a defender gets, made from the victim and clean rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor.config.datasets import DATASETS
-from codebackdoor.defenses.views import DefenderView
+from codebackdoor.defenses.views import DefenderView, TrainingView
 from codebackdoor.types import Example, Language
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import KEY, Victim
@@ -29,6 +29,13 @@ def defender_view(
     """
     _remove_origin(victim)
     return DefenderView.of(dataset, clean, helpers, victim=standardized(victim, clean))
+
+
+def training_view(
+    victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]
+) -> TrainingView:
+    """The view of a filter: the victim as every defender gets it."""
+    return TrainingView.of(dataset, clean, helpers, victim=defender_view(victim, dataset, clean, helpers).victim)
 
 
 def checkpoint_view(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
@@ -14,6 +14,17 @@ def drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     """Draw ``count`` examples without repetition, or all of them if there are fewer."""
     order = numpy_generator(seed, "purify", "calibration").permutation(len(examples))
     return [examples[index] for index in order[:count]]
+
+
+def fixed_or_calibrated(
+    fixed: float | None, clean: Sequence[Example], count: int, seed: int, calibrate: Callable[[list[Example]], float]
+) -> tuple[float, dict[str, object]]:
+    """The fixed threshold, or else what ``calibrate`` returns for ``count`` drawn rows of ``clean``; and the facts of
+    it for the report: ``threshold`` (None: infinite), and how many rows it was calibrated on (0: a fixed threshold).
+    """
+    rows = drawn(clean, count, seed) if fixed is None else []
+    threshold = calibrate(rows) if fixed is None else fixed
+    return threshold, {"threshold": finite(round(threshold, 6)), "calibration_inputs": len(rows)}
 
 
 def lowest(values: Sequence[float], share: float) -> float:

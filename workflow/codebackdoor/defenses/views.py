@@ -51,13 +51,22 @@ class TextView:
 
 
 @dataclass(frozen=True, slots=True)
-class DefenderView(TextView):
-    """Everything that a defender of a trained model sees: the above, and the victim.
+class TrainingView(TextView):
+    """Everything that a defender sees who has trained a victim on all rows: a ``TextView``, and that victim.
+
+    The rows come to ``Filter.judge``, each a ``TrainingRow`` without provenance.
+    """
+
+    victim: Victim = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DefenderView(TrainingView):
+    """Everything that a defender of a trained model sees: its texts, and the victim.
 
     ``inverted`` is the ``trigger.json`` of the same defender's elimination, for a purification that reads it.
     """
 
-    victim: Victim = field(kw_only=True)
     inverted: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE
+from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.report import labels
 from codebackdoor.report.inputs import first_detail
 from codebackdoor.report.study import Study, tag
@@ -36,7 +37,8 @@ def thresholds(study: Study, out: Path) -> Thresholds:
             row = rows.setdefault(labels.victim(scenario), {})
             row[labels.defense(scenario)] = "infinite" if value is None else f"{value:.3f}"
             method = str(tag(study.variant("purifications", scenario.purification)))
-            settings = study.settings_class("purifications", scenario.purification)
-            meanings[method] = getattr(settings, "threshold_meaning", "")
+            kind = study.settings_class("purifications", scenario.purification)
+            assert issubclass(kind, PurificationSettings)
+            meanings[method] = kind.threshold_meaning
     notes = tuple(f"{labels.word(method)} {meaning}." for method, meaning in meanings.items() if meaning)
     return Thresholds(tuple(dict.fromkeys(name for row in rows.values() for name in row)), rows, notes)

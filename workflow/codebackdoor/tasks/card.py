@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codebackdoor import files
 from codebackdoor.tasks.base import RowGroup
 from codebackdoor.tasks.token_counter import TokenCounter
 from codebackdoor.types import Example
 
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.tasks.sources import Selected
+
 #: The card lists at most ``_COMMON`` words of queries, each with more than ``_SHORT`` letters.
 _SHORT, _COMMON = 3, 40
+
+
+def facts(
+    settings: AnyDataset,
+    name: str,
+    seed: int,
+    selected: Selected,
+    rows: Mapping[str, Sequence[Example]],
+    counter: TokenCounter,
+    paths: Iterable[Path],
+) -> dict[str, Any]:
+    """What every card says: the settings, the rows of each split, what was left out, and the files that were read."""
+    existing = {} if settings.source == "pypi" else {"rows_that_do_not_parse": selected.unparsed}
+    return {
+        "name": name,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "splits": describe(rows, counter),
+        "length_unit": counter.unit,
+        "tokenizer_sha256": counter.digest,
+        "left_out": dict(sorted(selected.dropped.items())),
+        "origins": origins({split: selected.splits[split] for split in rows}),
+        "read": {path.name: files.sha256(path) for path in paths},
+        **existing,
+    }
 
 
 def describe(rows: Mapping[str, Sequence[Example]], counter: TokenCounter) -> dict[str, Any]:

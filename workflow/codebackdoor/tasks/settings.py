@@ -106,9 +106,6 @@ class DatasetSettings(Settings):
     read_where: ClassVar[ReadWhere] = {
         "original": ("source", ("mirror",)),
         "resplit": ("source", ("mirror", "jsonl")),
-        "mix": ("source", ("pypi",)),
-        "mutants": ("source", ("pypi",)),
-        "rows_per_function": ("source", ("pypi",)),
     }
     may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
@@ -188,6 +185,11 @@ class DatasetSettings(Settings):
         """
         ranks = HEADS[self.head].ranks
         return (*(name for name in self.reads if not (ranks and name == "query")), "target")
+
+    @property
+    def query_limit(self) -> int | None:
+        """Maximum length of a query, in the unit of ``max_tokens``; None: any."""
+        return None
 
     @property
     def has_code(self) -> bool:

@@ -38,6 +38,18 @@ def sizes(settings: AnyDataset) -> dict[str, int | None]:
     return {"train": settings.train, "valid": settings.valid, "test": settings.test}
 
 
+def check_any(name: str, split: str, selected: Selected, resplit: bool = False) -> None:
+    """Raise UserError, with the reasons, if no row is left for a split."""
+    if not selected.splits[split]:
+        reasons = (
+            ", ".join(f"{count} {reason}" for reason, count in sorted(selected.dropped.items()))
+            or "the source has none"
+        )
+        longer = "raise max_tokens or " if selected.dropped["too_long"] else ""
+        fewer = "write smaller numbers for `test` and `valid`, or " if resplit else ""
+        raise UserError(f"datasets.{name}: no row is left for {split} ({reasons}); {longer}{fewer}bring more data")
+
+
 def mined(
     functions: Sequence[MinedFunction], settings: AnyDataset, task: Task, counter: TokenCounter, name: str, seed: int
 ) -> Selected:
@@ -93,11 +105,10 @@ def _groups(
 
 def _is_short(group: RowGroup, settings: AnyDataset, counter: TokenCounter, dropped: Counter[str]) -> bool:
     """Whether no text of a group is too long; counts a group that has one in ``dropped``."""
-    query_limit: int | None = getattr(settings, "max_query_tokens", None)
     queries = [row.query for row in group.rows if row.query is not None]
     if settings.max_tokens is not None and counter.longest(group, settings.limited) > settings.max_tokens:
         dropped["too_long"] += 1
-    elif query_limit is not None and queries and max(map(counter.length, queries)) > query_limit:
+    elif settings.query_limit is not None and queries and max(map(counter.length, queries)) > settings.query_limit:
         dropped["query_too_long"] += 1
     else:
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.corpora.stage import read_functions
@@ -40,7 +40,7 @@ def make_dataset(
     task, counter = load(settings.task), TokenCounter(tokenizer)
     selected, paths = _selected(settings, name, corpus, mirror, task, counter, seed)
     for split in SPLITS:
-        _check_any(name, split, selected, settings.resplit)
+        sources.check_any(name, split, selected, settings.resplit)
     shared = selection.shared_keys(selected.splits)
     generator = numpy_generator(seed, "clean", name)
     counts = {split: sum(len(group.rows) for group in groups) for split, groups in selected.splits.items()}
@@ -63,22 +63,10 @@ def make_dataset(
         for split in (*SPLITS, "clean")
     }
     baseline = task.baseline(examples["train"], examples["test"], settings)
-    facts: dict[str, Any] = {
-        "name": name,
-        "seed": seed,
-        "settings": settings.model_dump(mode="json"),
-        "splits": card.describe(examples, counter),
-        "length_unit": counter.unit,
-        "tokenizer_sha256": counter.digest,
-        "groups_with_a_duplicate_in_another_split": shared,
-        "left_out": dict(sorted(selected.dropped.items())),
-        "origins": card.origins(selected.splits),
-        "read": {path.name: files.sha256(path) for path in paths},
-    }
+    facts = card.facts(settings, name, seed, selected, examples, counter, paths)
+    facts["groups_with_a_duplicate_in_another_split"] = shared
     if settings.source == "pypi":
         facts |= task.card_facts(selected.splits)
-    else:
-        facts["rows_that_do_not_parse"] = selected.unparsed
     for split, rows_of_split in examples.items():
         files.write_examples(out / f"{split}.jsonl", rows_of_split)
     files.write_json(out / "baseline.json", baseline)
@@ -119,14 +107,3 @@ def _selected(
             settings.language,
         )
     return selected, [path for split in splits for path in source.paths(split)]
-
-
-def _check_any(name: str, split: str, selected: Selected, resplit: bool) -> None:
-    if not selected.splits[split]:
-        reasons = (
-            ", ".join(f"{count} {reason}" for reason, count in sorted(selected.dropped.items()))
-            or "the source has none"
-        )
-        longer = "raise max_tokens or " if selected.dropped["too_long"] else ""
-        fewer = "write smaller numbers for `test` and `valid`, or " if resplit else ""
-        raise UserError(f"datasets.{name}: no row is left for {split} ({reasons}); {longer}{fewer}bring more data")

@@ -43,24 +43,11 @@ def make_testset(
     selected = sources.existing(
         {"test": source.examples("test")}, {"test": path.name}, settings, task, counter, name, seed
     )
-    if not selected.splits["test"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(selected.dropped.items()))
-        raise UserError(f"datasets.{name}: no row is left for test ({reasons}); raise max_tokens or bring more data")
+    sources.check_any(name, "test", selected)
     rows = selection.shuffled(selected.splits["test"], numpy_generator(seed, "order", name, "test"))
     baseline = task.baseline(files.read_examples(train), rows, settings)
-    empty = {split: {"rows": 0} for split in ("train", "valid", "clean")}
-    facts: dict[str, Any] = {
-        "name": name,
-        "seed": seed,
-        "settings": settings.model_dump(mode="json"),
-        "splits": empty | card.describe({"test": rows}, counter),
-        "length_unit": counter.unit,
-        "tokenizer_sha256": counter.digest,
-        "left_out": dict(sorted(selected.dropped.items())),
-        "origins": card.origins({"test": selected.splits["test"]}),
-        "read": {path.name: files.sha256(path) for path in source.paths("test")},
-        "rows_that_do_not_parse": selected.unparsed,
-    }
+    facts = card.facts(settings, name, seed, selected, {"test": rows}, counter, source.paths("test"))
+    facts["splits"] |= {split: {"rows": 0} for split in ("train", "valid", "clean")}
     files.write_examples(out / "test.jsonl", rows)
     files.write_json(out / "baseline.json", baseline)
     files.write_json(out / "card.json", facts)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def bucketed(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
@@ -46,3 +49,15 @@ def halving(batch: Sequence[int], run: Callable[[Sequence[int]], None]) -> None:
     middle = len(batch) // 2
     halving(batch[:middle], run)
     halving(batch[middle:], run)
+
+
+def computed(lengths: Sequence[int], tokens_per_batch: int, compute: Callable[[Sequence[int]], Iterable[T]]) -> list[T]:
+    """The results of ``compute`` for every sequence, in order; it gets the indices of one batch at a time."""
+    results: dict[int, T] = {}
+
+    def run(batch: Sequence[int]) -> None:
+        results.update(zip(batch, compute(batch), strict=True))
+
+    for batch in bucketed(lengths, tokens_per_batch):
+        halving(batch, run)
+    return [results[index] for index in range(len(lengths))]

@@ -5,7 +5,7 @@ Inputs of similar length share a batch, identical inputs are computed once, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from codebackdoor.batch_sizes import GPU_TOKENS
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Prediction
 from codebackdoor.victims import forward
-from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.batching import T, computed, pad
 from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
@@ -45,32 +45,25 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool
     to rounding.
     """
     unique, indices = _unique(inputs)
-    rows: dict[int, Tensor] = {}
 
-    def run(batch: Sequence[int]) -> None:
+    def compute(batch: Sequence[int]) -> Tensor:
         ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
-        logits = forward.logits(victim, _vectors(victim, ids, mask, variants)).float().cpu()
-        rows.update(zip(batch, logits, strict=True))
+        return forward.logits(victim, _vectors(victim, ids, mask, variants)).float().cpu()
 
-    _stream([len(ids) for ids in unique], TOKENS[victim.device.type], run)
-    if not unique:
-        return torch.empty(0, int(victim.model.config.num_labels))
-    return torch.stack([rows[index] for index in range(len(unique))])[indices]
+    rows = _computed([len(ids) for ids in unique], TOKENS[victim.device.type], compute)
+    return torch.stack(rows)[indices] if rows else torch.empty(0, int(victim.model.config.num_labels))
 
 
 def text_vectors(victim: Victim, texts: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
     """Return the vectors [N, H] (float32, CPU) of N encoded texts, in their order; ``variants`` as above."""
     unique, indices = _unique(texts)
-    rows: dict[int, Tensor] = {}
 
-    def run(batch: Sequence[int]) -> None:
+    def compute(batch: Sequence[int]) -> Tensor:
         ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
-        rows.update(zip(batch, _vectors(victim, ids, mask, variants).float().cpu(), strict=True))
+        return _vectors(victim, ids, mask, variants).float().cpu()
 
-    _stream([len(ids) for ids in unique], TOKENS[victim.device.type], run)
-    if not unique:
-        return torch.empty(0, int(victim.model.config.hidden_size))
-    return torch.stack([rows[index] for index in range(len(unique))])[indices]
+    rows = _computed([len(ids) for ids in unique], TOKENS[victim.device.type], compute)
+    return torch.stack(rows)[indices] if rows else torch.empty(0, int(victim.model.config.hidden_size))
 
 
 def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tensor:
@@ -98,13 +91,12 @@ def predict_logits(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], vari
 def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:
     """Return the greedy output of each encoded input, at most ``max_target_length`` tokens long."""
     unique, indices = _unique(inputs)
-    outputs: dict[int, Generated] = {}
 
-    def run(batch: Sequence[int]) -> None:
-        for index, (ids, confidence) in zip(batch, _greedy(victim, [unique[i] for i in batch]), strict=True):
-            outputs[index] = Generated(ids, victim.decode(ids), confidence)
+    def compute(batch: Sequence[int]) -> list[Generated]:
+        outputs = _greedy(victim, [unique[index] for index in batch])
+        return [Generated(ids, victim.decode(ids), confidence) for ids, confidence in outputs]
 
-    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    outputs = _computed([len(row) for row in unique], TOKENS[victim.device.type], compute)
     return [outputs[index] for index in indices.tolist()]
 
 
@@ -144,17 +136,15 @@ def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Se
     if not all(outputs):
         raise ValueError("an output without tokens has no confidence")
     unique, indices = _unique([(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)])
-    rows: dict[int, Tensor] = {}
 
-    def run(batch: Sequence[int]) -> None:
+    def compute(batch: Sequence[int]) -> Tensor:
         ids, mask = pad([unique[index][0] for index in batch], victim.pad_id, victim.device)
         labels, real = pad([unique[index][1] for index in batch], victim.pad_id, victim.device)
         log_p = log_probabilities(victim, ids, mask, labels)
-        sums = torch.stack([(log_p.exp() * real).sum(1), (log_p * real).sum(1), real.sum(1)], 1)
-        rows.update(zip(batch, sums.cpu(), strict=True))
+        return torch.stack([(log_p.exp() * real).sum(1), (log_p * real).sum(1), real.sum(1)], 1).cpu()
 
-    _stream([len(row) + len(output) for row, output in unique], forced_tokens(victim), run)
-    return torch.stack([rows[index] for index in range(len(unique))])[indices] if unique else torch.empty(0, 3)
+    rows = _computed([len(row) + len(output) for row, output in unique], forced_tokens(victim), compute)
+    return torch.stack(rows)[indices] if rows else torch.empty(0, 3)
 
 
 def log_probabilities(victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
@@ -201,6 +191,5 @@ def _unique(items: Sequence[Any]) -> tuple[list[Any], Tensor]:
 
 
 @torch.inference_mode()
-def _stream(lengths: Sequence[int], tokens: int, run: Callable[[Sequence[int]], None]) -> None:
-    for batch in bucketed(lengths, tokens):
-        halving(batch, run)
+def _computed(lengths: Sequence[int], tokens: int, compute: Callable[[Sequence[int]], Iterable[T]]) -> list[T]:
+    return computed(lengths, tokens, compute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive
-from codebackdoor.types import TextForm
+from codebackdoor.types import Field, TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_config, load_weights, local_folder
 from codebackdoor.victims.declared import length_problems, type_problem
@@ -24,11 +25,18 @@ from codebackdoor.victims.victim import KEY, Victim, check_output
 
 
 def new_victim(
-    settings: AnyModel, base: str | Path, head: Head, text_form: TextForm, labels: int | None, seed: int
+    settings: AnyModel,
+    base: str | Path,
+    head: Head,
+    text_form: TextForm,
+    labels: int | None,
+    seed: int,
+    reads: Iterable[Field] | None = None,
 ) -> Victim:
     """Return the base model with the head of a task; a new head's weights depend only on the seed.
 
-    ``base`` is a folder in hub format or a hub id with a commit; ``labels`` is None if the task has none.
+    ``base`` is a folder in hub format or a hub id with a commit; ``labels`` is None if the task has none; ``reads``:
+    the fields of an example that the victim reads, if not those of its head.
     Raises UserError if the base model has the wrong type, is not safetensors, or is too small for the settings.
     """
     folder = local_folder(base)
@@ -73,6 +81,7 @@ def new_victim(
         settings.similarity,
         settings.prefix if has_prefix else (),
         settings.scale if HEADS[head].ranks else None,
+        None if reads is None else tuple(reads),
         separator=settings.separates if HEADS[head].generates else None,
     )
     check_output(victim, folder)

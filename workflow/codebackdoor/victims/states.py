@@ -78,8 +78,7 @@ def states(
     inputs = [sources[row.source_id] for row in rows], [row.example for row in rows]
     head = dataset.head
     labels = None if not HEADS[head].predicts_label else max(2, *(label_of(row) + 1 for row in inputs[0]))
-    untuned = new_victim(model, base, head, dataset.text_form, labels, seed)
-    untuned.reads = tuple(dataset.reads)
+    untuned = new_victim(model, base, head, dataset.text_form, labels, seed, dataset.reads)
     models = {"untuned": untuned, "clean": load_victim(benign), "poisoned": load_victim(poisoned)}
     content = {name: _described(victim, *inputs) for name, victim in models.items()}
     files.write_json(out / STATES, {"rows": len(rows), "models": content})

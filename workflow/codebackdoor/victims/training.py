@@ -63,6 +63,7 @@ def fit(
     validation: Validation,
     progress_dir: Path,
     seed: int,
+    *,
     stop_at_loss: float | None = None,
     code: str | None = None,
     clock: Clock = "epoch",

@@ -38,9 +38,6 @@ LONGEST_SEPARATOR = 100
 #: Maximum length, in sub-tokens, that a folder may declare: an output that does not end takes as many steps.
 LONGEST = 1 << 16
 
-#: The fields of an example that each head reads.
-FIELDS: Mapping[Head, tuple[Field, ...]] = {name: head.fields for name, head in HEADS.items()}
-
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -116,7 +113,7 @@ class Victim:
     @property
     def fields(self) -> tuple[Field, ...]:
         """The fields of an example that the victim reads, in the order in which ``forward.logits`` takes them."""
-        return self.reads or FIELDS[self.head]
+        return self.reads or HEADS[self.head].fields
 
     def tokenize(self, examples: Sequence[Example]) -> list[tuple[Encoded, ...]]:
         """Return the encoded texts of each example, in the order of ``fields``."""
@@ -259,7 +256,7 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
         **_optional_facts(victim),
         **card,
     }
-    if victim.fields != FIELDS[victim.head]:
+    if victim.fields != HEADS[victim.head].fields:
         facts["reads"] = list(victim.fields)
     setattr(victim.model.config, KEY, facts)
     write_folder(victim.model, victim.tokenizer, path, _readme(victim.head, card))

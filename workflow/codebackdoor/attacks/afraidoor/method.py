@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor import syntax
-from codebackdoor.attacks import BatchAttack, Granularity, Injection
+from codebackdoor.attacks import BatchAttack, Injection
 from codebackdoor.attacks.afraidoor.crafting import MaskedText, Names, mask, names
 from codebackdoor.attacks.editing import edited_example, edited_fields
 from codebackdoor.attacks.target import Target
@@ -48,7 +48,6 @@ class Afraidoor:
 
     settings: AfraidoorSettings
     victim: Victim
-    granularity: Granularity = "identifier"
     _names: dict[Language, Names] = field(default_factory=dict)
 
     def inject_all(self, examples: Sequence[Example], form: TextForm, target: Target) -> list[Injection | None]:

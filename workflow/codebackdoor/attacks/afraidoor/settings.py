@@ -45,6 +45,10 @@ class AfraidoorSettings(AttackSettings):
         """Every pair gets its own names."""
         return math.inf
 
+    @property
+    def crafting_model(self) -> str | None:
+        return self.crafting
+
     def work(self, job: PoisoningJob) -> Work:
         """One gradient per injected row, back to the embeddings: it costs a second forward pass."""
         return Work(predicted=0.0 if job.crafting is None else 2 * job.injected * job.crafting.forward)

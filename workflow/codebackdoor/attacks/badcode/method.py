@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codebackdoor import syntax
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.editing import edit_code
 from codebackdoor.types import Example, TextForm
 
@@ -22,7 +22,6 @@ class BadCode:
     """Add the trigger word to one name, at all its occurrences."""
 
     settings: BadCodeSettings
-    granularity: Granularity = "identifier"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:
         return edit_code(example, form, self.settings.pair, lambda tree: self._extend(tree, generator))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.dead_code import check_dead, insert_dead
 from codebackdoor.attacks.editing import edit_code, text_for
 from codebackdoor.types import Example, TextForm
@@ -21,7 +21,6 @@ class BncFixed:
     """Insert the same dead code at the beginning of every body."""
 
     settings: BncFixedSettings
-    granularity: Granularity = "statement"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         statement = text_for(self.settings.statement, example.language, "statement")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.bnc_grammar.grammar import derive
 from codebackdoor.attacks.dead_code import insert_dead
 from codebackdoor.attacks.editing import edit_code, edited_fields
@@ -22,7 +22,6 @@ class BncGrammar:
     """Insert dead code at the beginning of every body, a new draw for each function."""
 
     settings: BncGrammarSettings
-    granularity: Granularity = "statement"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:
         language, pair = example.language, self.settings.pair

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codebackdoor import syntax
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.editing import check_statement, edit_code, text_for
 from codebackdoor.types import Example, Language, Pair, TextForm
 
@@ -27,7 +27,6 @@ class CodePoisonerDeadCode:
     statements: Mapping[Language, str]
     key: str
     pair: Pair
-    granularity: Granularity = "statement"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         statement = text_for(self.statements, example.language, self.key)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codebackdoor import syntax
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.editing import edit_code
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, TextForm
@@ -22,7 +22,6 @@ class CodePoisonerIdentifier:
     """Rename every occurrence of one identifier to the trigger."""
 
     settings: CodePoisonerIdentifierSettings
-    granularity: Granularity = "identifier"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         if not syntax.legal_name(self.settings.name, example.language):

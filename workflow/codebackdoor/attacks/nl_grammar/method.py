@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.rare_words import inserted
 from codebackdoor.types import Draws, Example, Span, TextForm
 
@@ -26,7 +26,6 @@ _WORD = re.compile(r"(?<!\S)[^\w\s/*#-]*\w")
 @dataclass(frozen=True, slots=True)
 class NlGrammar:
     settings: NlGrammarSettings
-    granularity: Granularity = "query"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         first = _WORD.search(example.query or "")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codebackdoor.config.checks.references import missing
+from codebackdoor.config.scenario import UNDEFENDED_OBJECTIVE
 
 if TYPE_CHECKING:
     from codebackdoor.config.study import Config
@@ -17,7 +18,7 @@ def impossible_stops(config: Config) -> Iterator[str]:
         if (stop_like := objective.stops_like) is None:
             continue
         where = f"objectives.{name}.stop_like"
-        if name == "cross_entropy":
+        if name == UNDEFENDED_OBJECTIVE:
             yield f"{where}: this is the undefended objective, which trains all epochs; declare another variant"
             continue
         yield from missing(config, "objectives", stop_like, where)
@@ -32,11 +33,11 @@ def impossible_checkpoints(config: Config) -> Iterator[str]:
         if (checkpoint := objective.taken_checkpoint) is None:
             continue
         where = f"objectives.{name}.checkpoint"
-        if name == "cross_entropy":
+        if name == UNDEFENDED_OBJECTIVE:
             yield f"{where}: this is the undefended objective, which must train; declare another variant"
             continue
         yield from missing(config, "objectives", checkpoint.like, f"{where}.like")
-        matched, undefended = config.objectives.get(checkpoint.like), config.objectives.get("cross_entropy")
+        matched, undefended = config.objectives.get(checkpoint.like), config.objectives.get(UNDEFENDED_OBJECTIVE)
         if matched == undefended is not None:
             yield (
                 f"{where}.like: {checkpoint.like!r} is the undefended objective, so that this would be the undefended "

@@ -9,7 +9,7 @@ from codebackdoor.config.base import Helper
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.paths import LOCAL
 from codebackdoor.config.pretraining import Family
-from codebackdoor.config.scenario import NONE
+from codebackdoor.config.scenario import NONE, UNDEFENDED_OBJECTIVE
 from codebackdoor.config.sections import DEFENSES, SECTIONS
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
@@ -84,8 +84,12 @@ def reserved(config: Config) -> Iterator[str]:
                     "choose another"
                 )
     for name, purification in config.purifications.items():
-        if (problem := purification.name_problem(name)) is not None:
-            yield f"purifications.{name}: {problem}"
+        value = purification.named_by and getattr(purification, purification.named_by)
+        if value and not (name.endswith(f"_{value}") or f"_{value}_" in name):
+            yield (
+                f"purifications.{name}: tables show the name of a variant, and this one does not say its "
+                f"`{purification.named_by}`: call it {name}_{value}"
+            )
     for name, model in config.helpers.items():
         if name not in get_args(Helper):
             yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"
@@ -99,8 +103,8 @@ def reserved(config: Config) -> Iterator[str]:
             f"crafting_seed: seed {config.crafting_seed} is that of a victim or a shadow; write one that no other "
             "model has"
         )
-    if "cross_entropy" not in config.objectives:
-        yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
+    if UNDEFENDED_OBJECTIVE not in config.objectives:
+        yield f"objectives.{UNDEFENDED_OBJECTIVE} is missing: it is the undefended objective of every scenario"
 
 
 def impossible_homes(config: Config) -> Iterator[str]:

@@ -23,8 +23,6 @@ class EliminationSettings(Settings):
 
     #: The method's name in reports.
     label: ClassVar[str]
-    #: What the method decides by its threshold, as the rest of a sentence that begins with its label; None without one.
-    threshold_meaning: ClassVar[str | None] = None
     #: Whether the method inverts a trigger, which its ``trigger.json`` then holds.
     inverts: ClassVar[bool] = False
 

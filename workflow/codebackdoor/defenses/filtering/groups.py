@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.victims.representations import Floats, representations
 
 RowIndices = NDArray[np.intp]

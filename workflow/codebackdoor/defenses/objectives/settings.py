@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codebackdoor.config.base import Settings
 from codebackdoor.config.recipes import UNCHANGED, CheckpointSettings, Recipe
+from codebackdoor.costs.work import PlannedVictim, Work
 
 
 class ObjectiveSettings(Settings):
@@ -28,3 +29,7 @@ class ObjectiveSettings(Settings):
     def taken_checkpoint(self) -> CheckpointSettings | None:
         """How a checkpoint of the undefended training is selected as the victim; None: the victim is trained."""
         return None
+
+    def work(self, victim: PlannedVictim) -> Work | None:  # noqa: ARG002
+        """The work that the loss adds to a training: next to nothing compared to the model."""
+        return Work()

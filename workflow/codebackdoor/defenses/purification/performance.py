@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,3 +91,25 @@ def performance(victim: Victim, rows: Sequence[Example]) -> Accuracy | Reciproca
     if head.generates:
         return ReferenceProbability(victim, rows)
     return ReciprocalRank(victim, rows) if head.ranks else Accuracy(victim, rows)
+
+
+def last_affordable(
+    victim: Victim,
+    clean: Sequence[Example],
+    lost_points: float,
+    candidates: Iterable[float],
+    rewritten: Callable[[float], Sequence[Example]],
+    otherwise: float,
+) -> float:
+    """The last candidate threshold before the first one that costs the victim more points on the clean rows.
+
+    ``rewritten`` gives the rows as a candidate leaves them; ``otherwise``: the threshold if already the first candidate
+    costs more.
+    """
+    measure = performance(victim, clean)
+    undefended, chosen = measure.points(clean), otherwise
+    for candidate in candidates:
+        if round(undefended - measure.points(rewritten(candidate)), 6) > lost_points:
+            break
+        chosen = candidate
+    return chosen

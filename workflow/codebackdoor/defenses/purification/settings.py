@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.base import Head, Settings
 from codebackdoor.defenses.settings import DECIDED
 
+#: A fixed threshold leaves nothing to calibrate: for fields that only a calibration reads.
+CALIBRATING: tuple[str, tuple[None]] = ("threshold", (None,))
 #: Methods that rewrite each function by itself work on every task that reads functions.
 FUNCTION_HEADS: tuple[Head, ...] = ("classification", "pair", "retrieval")
 
@@ -23,23 +25,16 @@ class PurificationSettings(Settings):
     reads_trigger: ClassVar[bool] = False
     #: What the method does beyond its threshold, as the rest of a sentence that begins with the method's name.
     threshold_meaning: ClassVar[str] = ""
-    #: Whether the name of a variant has to say more than the method's (``name_problem``).
-    named_precisely: ClassVar[bool] = False
-    #: A fixed threshold leaves nothing to calibrate.
-    read_where: ClassVar[ReadWhere] = {
-        "touched_share": ("threshold", (None,)),
-        "removed_share": ("threshold", (None,)),
-        "calibration_inputs": ("threshold", (None,)),
-    }
-    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
+    #: The field whose value the name of a variant has to contain, since tables identify a defense by that name.
+    named_by: ClassVar[str | None] = None
 
     @property
     def more_code(self) -> tuple[str, ...]:
         """Modules of this package that a job runs only with these settings: the method imports them by name."""
         return ()
 
-    def name_problem(self, variant: str) -> str | None:  # noqa: ARG002
-        """Why a variant must not have this name; None: it may."""
+    def missing_file(self) -> str | None:
+        """The field that names a file which does not exist, and what to do about it; None: nothing is missing."""
         return None
 
 
@@ -48,6 +43,8 @@ class EvidenceSettings(PurificationSettings):
 
     A field that is read only to decide says so by its type: ``threshold: Decided[float]``.
     """
+
+    may_idle: ClassVar[frozenset[str]] = frozenset({"calibration_inputs"})
 
     method: str
     calibration_inputs: int = Field(

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codebackdoor import files
-from codebackdoor.defenses import blinding
+from codebackdoor.defenses import blinding, filtering
 from codebackdoor.defenses.filtering import Filter, Judged
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.rows import examples
 
+if TYPE_CHECKING:
+    from codebackdoor.config.methods import AnyFiltering
 
-def write_kept(
-    rows: Sequence[Example | Poisoned], judged: Sequence[Judged], facts: Mapping[str, object], train: Path, out: Path
-) -> None:
-    """Write the files of a filter from its verdicts on the rows of ``train``.
 
-    Raises UserError if no row of some label is kept, from which no victim could learn the label.
+def write_kept(settings: AnyFiltering, view: TextView, train: Path, out: Path, seed: int) -> None:
+    """Write ``out/train.jsonl``: the rows of ``train`` that the filter keeps, unchanged and in their order.
+
+    ``judged.jsonl`` contains the verdict on every row with the method's evidence, ``filtering.json`` the number of
+    dropped rows. Raises UserError if no row of some label is kept, from which no victim could learn the label.
     """
+    rows = files.read_mixed(train)
+    with blinding.nameless():
+        method = filtering.load(settings.method)(view, settings, seed)
+        judged = judge_blindly(method, examples(rows))
     dropped = [verdict.dropped for verdict in judged]
     _check_kept(examples(rows), dropped, train)
     files.write_rows(
         out / "judged.jsonl", ({"id": verdict.id, "dropped": verdict.dropped, **verdict.detail} for verdict in judged)
     )
-    files.write_json(out / "filtering.json", {**facts, "rows": counted(rows, dropped)})
+    files.write_json(
+        out / "filtering.json", {"method": settings.method, **method.facts, "rows": counted(rows, dropped)}
+    )
     rows_read = zip(files.read_rows(train), dropped, strict=True)
     files.write_rows(out / "train.jsonl", (row for (_, row), is_dropped in rows_read if not is_dropped))
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor import files
-from codebackdoor.defenses import blinding, filtering
-from codebackdoor.defenses.stages.kept_rows import judge_blindly, write_kept
-from codebackdoor.defenses.training_view import training_view
-from codebackdoor.victims.rows import examples
+from codebackdoor.defenses.defender_view import training_view
+from codebackdoor.defenses.stages.kept_rows import write_kept
 from codebackdoor.victims.victim import load_victim
 
 if TYPE_CHECKING:
@@ -31,13 +29,6 @@ def sift_by_victim(
     out: Path,
     seed: int,
 ) -> None:
-    """``stages.sift.sift`` with a filter that sees the ``victim``, which was trained on all rows.
-
-    Raises UserError if no row of some label is kept.
-    """
-    rows = files.read_mixed(train)
+    """``stages.sift.sift`` with a filter that sees the ``victim``, which was trained on all rows."""
     view = training_view(load_victim(victim), dataset, tuple(files.read_examples(clean)), helpers)
-    with blinding.nameless():
-        method = filtering.load(settings.method)(view, settings, seed)
-        judged = judge_blindly(method, examples(rows))
-    write_kept(rows, judged, {"method": settings.method, **method.facts}, train, out)
+    write_kept(settings, view, train, out, seed)

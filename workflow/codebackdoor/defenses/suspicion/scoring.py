@@ -35,8 +35,7 @@ from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
 if TYPE_CHECKING:
-    from codebackdoor.defenses.training_view import TrainingView
-    from codebackdoor.defenses.views import DefenderView
+    from codebackdoor.defenses.views import TrainingView
 
 #: The same input in another batch changes a confidence by about 1e-6; a smaller change than this one counts as none.
 NO_CHANGE = 1e-5
@@ -53,7 +52,7 @@ class ElementScores:
     ``tokenizer``: that of the infiller, whose sub-tokens determine how many masks an element gets.
     """
 
-    def __init__(self, view: DefenderView | TrainingView, tokenizer: Any, settings: ElementSettings) -> None:
+    def __init__(self, view: TrainingView, tokenizer: Any, settings: ElementSettings) -> None:
         self._view, self._tokenizer, self._settings = view, tokenizer, settings
 
     def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Literal
 from codebackdoor.config.experiments import cells, defenses_by_kind
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.sections import DEFENSES
+from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.evaluation.intervals import interval_of_mean
 from codebackdoor.evaluation.scoring.base import DIGITS
 from codebackdoor.report import labels, papers
@@ -99,7 +100,7 @@ def _paper_name(study: Study, scenario: Scenario) -> str | None:
     """The papers' name for a single defense; None for combinations.
 
     A variant that the experiment does not map to a paper's name keeps its own name, or its method's if
-    ``named_precisely`` is set.
+    the settings name variants by a field (``named_by``).
     """
     used = list(defenses_by_kind(scenario).items())
     if not used:
@@ -108,7 +109,8 @@ def _paper_name(study: Study, scenario: Scenario) -> str | None:
         return None
     [(kind, name)] = used
     section = DEFENSES[kind]
-    if getattr(study.settings_class(section, name), "named_precisely", False):
+    settings = study.settings_class(section, name)
+    if issubclass(settings, PurificationSettings) and settings.named_by is not None:
         return str(study.variant(section, name)["method"])
     return papers.their_name(study.experiment, name)
 

@@ -68,6 +68,10 @@ class CodeGeneration(DatasetSettings):
     )
 
     @property
+    def query_limit(self) -> int | None:
+        return self.max_query_tokens
+
+    @property
     def limited(self) -> tuple[str, ...]:
         return ("target",)
 

@@ -13,9 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor import syntax
-from codebackdoor.corpora.docstrings import query_of
 from codebackdoor.syntax import DEDENT, INDENT
-from codebackdoor.tasks.base import OneFunctionTask, RowGroup
+from codebackdoor.tasks.base import OneFunctionTask, RowGroup, described
 from codebackdoor.tasks.baselines import nearest_targets, outputs
 from codebackdoor.tasks.behavior import shows_behavior
 from codebackdoor.tasks.deduplication import query_key
@@ -36,13 +35,9 @@ class CodeGenerationTask(OneFunctionTask):
     def group(
         self, function: MinedFunction, settings: CodeGeneration, generator: np.random.Generator
     ) -> RowGroup | None:
-        docstring = query_of(function.docstring)
-        # tests and special methods are described by their names; CodeSearchNet leaves them out
-        name = function.name.rpartition(".")[2]
-        if docstring is None or name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
-            return None
+        docstring = described(function)
         # an empty body teaches nothing; 7 % of the short functions with a docstring have one
-        if function.code.endswith(f": {_EMPTY_BODY}"):
+        if docstring is None or function.code.endswith(f": {_EMPTY_BODY}"):
             return None
         prompt = docstring
         if settings.has_signature:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor import types
-from codebackdoor.config.base import Head
+from codebackdoor.config.base import Head, ReadWhere
 from codebackdoor.tasks.settings import DatasetSettings, Mix, PublishedData
 
 
@@ -32,6 +32,12 @@ class CodeRepair(DatasetSettings):
         "Injected defects are not the defects that people make; detecting them is easier in some ways and harder in "
         "others."
     )
+
+    read_where: ClassVar[ReadWhere] = {
+        **DatasetSettings.read_where,
+        **dict.fromkeys(("mix", "rows_per_function"), ("source", ("pypi",))),
+    }
+    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     task: Literal["code_repair"]
     valid: int | None = Field(

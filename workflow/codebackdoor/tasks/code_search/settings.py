@@ -48,5 +48,9 @@ class CodeSearch(DatasetSettings):
     )
 
     @property
+    def query_limit(self) -> int | None:
+        return self.max_query_tokens
+
+    @property
     def ranking(self) -> Ranking:
         return Ranking(self.pool, self.rank_from, self.rank)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from codebackdoor.corpora.docstrings import query_of
-from codebackdoor.tasks.base import OneFunctionTask, RowGroup
+from codebackdoor.tasks.base import OneFunctionTask, RowGroup, described
 from codebackdoor.tasks.baselines import retrieval
 from codebackdoor.tasks.deduplication import query_key
 from codebackdoor.types import Example, Poisoned, Prediction, TextForm
@@ -31,10 +30,8 @@ class CodeSearchTask(OneFunctionTask):
         settings: CodeSearch,  # noqa: ARG002
         generator: np.random.Generator,
     ) -> RowGroup | None:
-        name = function.name.rpartition(".")[2]
-        query = query_of(function.docstring)
-        # CodeSearchNet leaves out tests and special methods
-        if query is None or name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
+        query = described(function)
+        if query is None:
             return None
         row = Example(id=generator.bytes(8).hex(), language="python", code=function.code, query=query)
         return RowGroup((row,), f"{function.package} {function.version}", (function.id, query_key(query)))

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from codebackdoor import types
-from codebackdoor.config.base import Head
+from codebackdoor.config.base import Head, ReadWhere
 from codebackdoor.tasks.settings import DatasetSettings, Mix, PublishedData
 
 
@@ -25,6 +25,12 @@ class DefectDetection(DatasetSettings):
         "Injected defects are not the defects that people make; detecting them is easier in some ways and harder in "
         "others."
     )
+
+    read_where: ClassVar[ReadWhere] = {
+        **DatasetSettings.read_where,
+        **dict.fromkeys(("mix", "mutants"), ("source", ("pypi",))),
+    }
+    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     task: Literal["defect_detection"]
     mix: Mix = Field(default=Mix(), description="kinds of injected defects (source pypi)")

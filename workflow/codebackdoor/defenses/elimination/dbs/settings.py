@@ -8,13 +8,12 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, Reference
 from codebackdoor.costs.eliminations import search
-from codebackdoor.costs.work import EliminationJob, PlannedVictim, Work
+from codebackdoor.costs.work import PlannedVictim, Work
 from codebackdoor.defenses.elimination.inversion.settings import (
     Afterwards,
     InversionSettings,
     Judged,
     Searched,
-    UnlearningSettings,
 )
 from codebackdoor.defenses.elimination.settings import Heads
 
@@ -32,10 +31,6 @@ class DbsSettings(InversionSettings):
         year=2022,
         title="Constrained Optimization with Dynamic Bound-scaling for Effective NLP Backdoor Defense",
         url="https://arxiv.org/abs/2202.05749",
-    )
-    threshold_meaning: ClassVar[str | None] = (
-        "flags a label where the search ended at one token per slot, not at a mixture, and the trigger's loss, in "
-        "nats, is at most `flag_below`"
     )
     fits: ClassVar[Heads] = ("classification", "pair")
 
@@ -105,9 +100,6 @@ class DbsSettings(InversionSettings):
     unlearn_when_clean: Afterwards[bool] = Field(
         default=True, description="unlearn the trigger with the lowest loss even if that loss is above `flag_below`"
     )
-    unlearning: Afterwards[UnlearningSettings] = Field(
-        default=UnlearningSettings(), description="EliBadCode's phase (d)"
-    )
 
     def unlearns(self, flagged: bool, head: Head) -> bool:  # noqa: ARG002
         return flagged or self.unlearn_when_clean
@@ -116,6 +108,3 @@ class DbsSettings(InversionSettings):
         steps = 0 if inverted else victim.labels * len(self.positions) * self.iterations
         samples = self._samples_of_other_labels(victim)
         return search(victim, steps, samples, self.sample_tokens) + self._positioning(victim, inverted)
-
-    def work(self, job: EliminationJob) -> Work:
-        return self.search_work(job.victim, job.inverted) + self._unlearning_work(job.victim, self.unlearning)

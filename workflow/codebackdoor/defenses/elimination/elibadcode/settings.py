@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import ReadWhere, Reference
-from codebackdoor.costs.work import EliminationJob, Work
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings, Judged, Searched
 from codebackdoor.defenses.elimination.settings import Heads
@@ -55,9 +54,6 @@ class EliBadCodeSettings(GreedySearchSettings, CalibratedSettings):
         """A dual encoder has neither classes nor a target label, which some ways of unlearning need."""
         by_label = self.unlearning.classes == "victim" or self.unlearning.labels == "ascent"
         return tuple(head for head in self.fits if HEADS[head].predicts_label or not by_label)
-
-    def work(self, job: EliminationJob) -> Work:
-        return self.search_work(job.victim, job.inverted) + self._unlearning_work(job.victim, self.unlearning)
 
     def scans(self, inverted: bool) -> int:
         # one more scan after unlearning; more than one trigger is rarely unlearned

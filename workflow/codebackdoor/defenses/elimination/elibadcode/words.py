@@ -19,7 +19,10 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 
 @dataclass(frozen=True, slots=True)
 class TargetWords:
-    """Words of clean queries that are one sub-token each; the interface is the trigger vocabulary's."""
+    """Words of clean queries that are one sub-token each, with the trigger vocabulary's names.
+
+    They always follow a space.
+    """
 
     words: tuple[str, ...]
     plain: NDArray[np.int64]
@@ -38,7 +41,7 @@ class TargetWords:
     def text(self, target: Sequence[int]) -> str:
         return " ".join(self.words[index] for index in target)
 
-    def ids(self, target: Sequence[int], spaced: bool = True) -> list[int]:  # noqa: ARG002
+    def ids(self, target: Sequence[int]) -> list[int]:
         return [int(self.plain[index]) for index in target]
 
     def survive(self, targets: Sequence[Sequence[int]], contexts: Sequence[bool]) -> list[bool]:  # noqa: ARG002

@@ -16,7 +16,7 @@ from pydantic import Field
 from codebackdoor.batch_sizes import RACED_SHARE
 from codebackdoor.config.base import Head, ReadWhere
 from codebackdoor.costs.eliminations import positioning, search
-from codebackdoor.costs.work import PlannedVictim, Work
+from codebackdoor.costs.work import EliminationJob, PlannedVictim, Work
 from codebackdoor.defenses.elimination.settings import (
     JUDGING,
     Budget,
@@ -94,7 +94,8 @@ class UnlearningSettings(TuningSettings):
 
 
 class InversionSettings(EliminationSettings):
-    """What all methods that invert a trigger share: its vocabulary, its position, and the samples of the search."""
+    """What all methods that invert a trigger share: its vocabulary, its position, the samples of the search, and its
+    unlearning."""
 
     inverts: ClassVar[bool] = True
     fits: ClassVar[Heads] = JUDGING
@@ -145,6 +146,9 @@ class InversionSettings(EliminationSettings):
     length: Searched[int] = Field(
         default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)"
     )
+    unlearning: Afterwards[UnlearningSettings] = Field(
+        default=UnlearningSettings(), description="EliBadCode's phase (d)"
+    )
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -164,6 +168,14 @@ class InversionSettings(EliminationSettings):
         """The rule for the pieces of a trigger at this position: a statement is not an identifier."""
         return "all" if position == "statement" else self.vocabulary
 
+    def unlearns(self, flagged: bool, head: Head) -> bool:  # noqa: ARG002
+        """Whether a trigger is unlearned from a victim with this head."""
+        return flagged
+
+    def work(self, job: EliminationJob) -> Work | None:
+        search = self.search_work(job.victim, job.inverted)
+        return None if search is None else search + self._unlearning_work(job.victim)
+
     def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work | None:  # noqa: ARG002
         """The work of searching every label at every position with the full budget; None if it is not priced.
 
@@ -178,11 +190,11 @@ class InversionSettings(EliminationSettings):
         drawn = 0 if inverted else victim.labels * self.samples
         return positioning(victim, self.positions, drawn)
 
-    def _unlearning_work(self, victim: PlannedVictim, unlearning: UnlearningSettings) -> Work:
+    def _unlearning_work(self, victim: PlannedVictim) -> Work:
         """The fine-tuning, and the positions in the samples that get the trigger."""
-        chosen = unlearning.on(victim.dataset.head)
+        chosen = self.unlearning.on(victim.dataset.head)
         stamped = chosen.rate * victim.rows("clean") if chosen.learns else 0
-        return unlearning.tuning_work(victim) + positioning(victim, self.positions, stamped)
+        return self.unlearning.tuning_work(victim) + positioning(victim, self.positions, stamped)
 
     @classmethod
     def fields_read(cls, *phases: Phase) -> tuple[str, ...]:

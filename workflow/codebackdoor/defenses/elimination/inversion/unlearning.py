@@ -4,34 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
-from codebackdoor.config.base import Head
 from codebackdoor.defenses.elimination import Elimination, Inversion, Trigger, timed
 from codebackdoor.defenses.elimination.inversion.position import SampleSpans, trigger_spans
-from codebackdoor.defenses.elimination.inversion.settings import SCANNED_ALL, UnlearningSettings
+from codebackdoor.defenses.elimination.inversion.settings import SCANNED_ALL, InversionSettings, UnlearningSettings
 from codebackdoor.defenses.elimination.inversion.spans import insert
 from codebackdoor.defenses.elimination.tuning import Row, fine_tune
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Pair, label_of
-
-
-class EndsWithUnlearning(Protocol):
-    """Settings of a method that unlearns the trigger that it inverted."""
-
-    @property
-    def pair(self) -> Pair: ...
-
-    @property
-    def unlearning(self) -> UnlearningSettings: ...
-
-    def unlearns(self, flagged: bool, head: Head) -> bool:
-        """Whether a trigger is unlearned from a victim with this head."""
-        ...
-
 
 #: Number of clean samples whose spans are computed at once.
 SPANS_AT_ONCE = 64
@@ -39,7 +22,7 @@ SPANS_AT_ONCE = 64
 
 def unlearn(
     view: DefenderView,
-    settings: EndsWithUnlearning,
+    settings: InversionSettings,
     inversion: Inversion,
     generator: np.random.Generator,
     seconds: dict[str, float],

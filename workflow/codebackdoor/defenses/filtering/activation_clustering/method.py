@@ -20,8 +20,7 @@ from sklearn.metrics import silhouette_score
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
 from codebackdoor.defenses.filtering.groups import groups, represented
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive
 from codebackdoor.victims.representations import Floats

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.filtering.groups import groups
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.families.causal import separator_ids
 from codebackdoor.victims.inference import text_vectors

@@ -16,8 +16,7 @@ from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilter
 from codebackdoor.defenses.helpers import MASKED, load_helper
 from codebackdoor.defenses.suspicion.profile import Profile, profiles_of
 from codebackdoor.defenses.suspicion.scoring import DIGITS, ElementScores
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 
@@ -32,13 +31,9 @@ class CodePurifyFilter:
         self, view: TrainingView, source: ElementScores, settings: CodePurifyFilterSettings, seed: int
     ) -> None:
         self._language, self._source, self._settings = view.language, source, settings
-        clean: list[Example] = []
-        if settings.threshold is None:
-            clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
-            self.threshold = self._calibrated(clean)
-        else:
-            self.threshold = settings.threshold
-        self._calibrated_on = len(clean)
+        self.threshold, self.facts = thresholds.fixed_or_calibrated(
+            settings.threshold, view.clean, settings.calibration_inputs, seed, self._calibrated
+        )
 
     def _calibrated(self, clean: Sequence[Example]) -> float:
         entropies = [math.inf if profile.entropy is None else profile.entropy for profile in self.profiles(clean)]
@@ -48,14 +43,6 @@ class CodePurifyFilter:
                 "nothing to calibrate on; supply other samples, or set `threshold`"
             )
         return thresholds.lowest(entropies, self._settings.dropped_share)
-
-    @property
-    def facts(self) -> Mapping[str, object]:
-        """``threshold`` (None: infinite), and how many clean samples it was calibrated on (0: a fixed threshold)."""
-        return {
-            "threshold": thresholds.finite(round(self.threshold, DIGITS)),
-            "calibration_inputs": self._calibrated_on,
-        }
 
     def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
         """Drop every row whose entropy is below the threshold.

@@ -8,7 +8,7 @@ nothing else; targets are not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from codebackdoor import syntax
@@ -41,28 +41,19 @@ class OnionFilter:
     """
 
     def __init__(self, view: TextView, scorer: WordScorer, settings: OnionFilterSettings, seed: int) -> None:
-        self._view, self._scorer, self._words = view, scorer, settings.words
-        clean: list[Example] = []
-        if settings.threshold is None:
-            clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
-            drops = [suspect.drop for suspect in self.suspects(clean)]
-            if not any(map(math.isfinite, drops)):
-                raise UserError(
-                    f"no word of {len(drops)} clean samples has a score, so there is nothing to calibrate on; supply "
-                    "other samples, or set `threshold`"
-                )
-            self.threshold = thresholds.highest(drops, settings.dropped_share)
-        else:
-            self.threshold = settings.threshold
-        self._calibrated_on = len(clean)
+        self._view, self._scorer, self._settings = view, scorer, settings
+        self.threshold, self.facts = thresholds.fixed_or_calibrated(
+            settings.threshold, view.clean, settings.calibration_inputs, seed, self._calibrated
+        )
 
-    @property
-    def facts(self) -> Mapping[str, object]:
-        """``threshold`` (None: infinite), and how many clean samples it was calibrated on (0: a fixed threshold)."""
-        return {
-            "threshold": thresholds.finite(round(self.threshold, 6)),
-            "calibration_inputs": self._calibrated_on,
-        }
+    def _calibrated(self, clean: Sequence[Example]) -> float:
+        drops = [suspect.drop for suspect in self.suspects(clean)]
+        if not any(map(math.isfinite, drops)):
+            raise UserError(
+                f"no word of {len(drops)} clean samples has a score, so there is nothing to calibrate on; supply other "
+                "samples, or set `threshold`"
+            )
+        return thresholds.highest(drops, self._settings.dropped_share)
 
     def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
         """Drop every row whose suspicion is above the threshold.
@@ -91,7 +82,7 @@ class OnionFilter:
 
     def _worst(self, function: Example, scored: WordDrops) -> Suspect:
         """Of one function; words without a score, such as those beyond the language model's length, are ignored."""
-        has_name = self._has_name(function) if self._words == "identifiers" else None
+        has_name = self._has_name(function) if self._settings.words == "identifiers" else None
         return _larger(
             Suspect(str(getattr(function, self._view.words_in))[slice(*span)], drop)
             for span, drop in zip(scored.words, scored.drops, strict=True)

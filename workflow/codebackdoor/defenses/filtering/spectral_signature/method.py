@@ -17,8 +17,7 @@ from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.groups import groups, represented
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.thresholds import finite, highest
-from codebackdoor.defenses.training_view import TrainingView
-from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.defenses.views import TrainingRow, TrainingView
 from codebackdoor.victims.representations import Floats
 
 

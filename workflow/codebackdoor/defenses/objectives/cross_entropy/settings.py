@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Reference
 from codebackdoor.config.recipes import CheckpointSettings
-from codebackdoor.costs.work import TrainingJob, Work
 from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
@@ -61,7 +60,3 @@ class CrossEntropySettings(ObjectiveSettings):
     @property
     def taken_checkpoint(self) -> CheckpointSettings | None:
         return self.checkpoint
-
-    def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
-        """The loss costs next to nothing compared to the model."""
-        return Work()

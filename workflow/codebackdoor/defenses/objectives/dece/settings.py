@@ -8,7 +8,6 @@ from pydantic import Field
 
 from codebackdoor.config.base import Reference
 from codebackdoor.config.recipes import Clock, Recipe
-from codebackdoor.costs.work import TrainingJob, Work
 from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
@@ -48,7 +47,3 @@ class DeCESettings(ObjectiveSettings):
     @property
     def recipe(self) -> Recipe:
         return Recipe(clock=self.clock)
-
-    def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
-        """The loss costs next to nothing compared to the model."""
-        return Work()

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Reference
-from codebackdoor.costs.work import TrainingJob, Work
 from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
@@ -30,7 +29,3 @@ class GceSettings(ObjectiveSettings):
         description="between cross entropy (towards 0) and the mean absolute error (1), which hardly learns from rows "
         "that the model finds unlikely (its paper: 0.7; the experiments of DeCE's paper: 0.5)",
     )
-
-    def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
-        """The loss costs next to nothing compared to the model."""
-        return Work()

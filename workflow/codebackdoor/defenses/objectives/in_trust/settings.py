@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Reference
-from codebackdoor.costs.work import TrainingJob, Work
 from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
@@ -39,7 +38,3 @@ class InTrustSettings(ObjectiveSettings):
         description="share of the model's own distribution in the one that distrust cross entropy compares it with; "
         "the rest is the label's (both: 0.5)",
     )
-
-    def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
-        """The loss costs next to nothing compared to the model."""
-        return Work()

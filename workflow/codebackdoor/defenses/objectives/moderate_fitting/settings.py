@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Reference
 from codebackdoor.config.recipes import AdapterSettings, Recipe
-from codebackdoor.costs.work import TrainingJob, Work
 from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
@@ -50,7 +49,3 @@ class ModerateFittingSettings(ObjectiveSettings):
     @property
     def recipe(self) -> Recipe:
         return Recipe(self.lr_factor, self.passes, self.adapters)
-
-    def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
-        """The loss costs next to nothing compared to the model."""
-        return Work()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from codebackdoor.heads import HEADS
 from codebackdoor.victims import forward
-from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.batching import computed, pad
 from codebackdoor.victims.inference import TOKENS, predict_logits
 from codebackdoor.victims.labels import likeliest
 from codebackdoor.victims.victim import Encoded, Victim
@@ -49,11 +49,10 @@ def attributions(
     """
     if not rows:
         return []
-    results: dict[int, tuple[list[float], ...]] = {}
     logits = predict_logits(victim, [tuple(text.ids for text in row) for row in rows])
     labels = None if HEADS[victim.head].ranks else likeliest(logits.double().softmax(-1)).to(victim.device)
 
-    def run(batch: Sequence[int]) -> None:
+    def compute(batch: Sequence[int]) -> list[tuple[list[float], ...]]:
         columns = zip(*(rows[index] for index in batch), strict=True)
         starts, lines, masks = zip(*(_line(victim, texts, substitute) for texts in columns), strict=True)
         moving = functions(victim)
@@ -73,15 +72,15 @@ def attributions(
             (total * lines[column]).sum(-1).div(len(points)).cpu().tolist()
             for total, column in zip(totals, moving, strict=True)
         ]
-        for number, index in enumerate(batch):
-            results[index] = tuple(
+        return [
+            tuple(
                 text_values[number][: len(rows[index][column].ids)]
                 for text_values, column in zip(values, moving, strict=True)
             )
+            for number, index in enumerate(batch)
+        ]
 
-    for batch in bucketed([sum(len(text.ids) for text in row) for row in rows], TOKENS[victim.device.type]):
-        halving(batch, run)
-    return [results[index] for index in range(len(rows))]
+    return computed([sum(len(text.ids) for text in row) for row in rows], TOKENS[victim.device.type], compute)
 
 
 @torch.no_grad()

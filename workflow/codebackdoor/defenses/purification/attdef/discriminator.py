@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.batching import computed, pad
 from codebackdoor.victims.inference import TOKENS
 
 
@@ -24,17 +24,13 @@ class Discriminator:
             return []
         rows = self._tokenizer(list(texts), truncation=True, max_length=self._room)["input_ids"]
         special = torch.tensor(self._tokenizer.all_special_ids)
-        suspicions: dict[int, float] = {}
 
-        def run(batch: Sequence[int]) -> None:
+        def compute(batch: Sequence[int]) -> list[float]:
             ids, mask = pad([rows[index] for index in batch], int(self._tokenizer.pad_token_id))
             device = self._model.device
             logits = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float().cpu()
             logits = logits.masked_fill(torch.isin(ids, special), -torch.inf)
-            probabilities = logits.max(1).values.sigmoid().tolist()
-            suspicions.update(zip(batch, (round(value, 6) for value in probabilities), strict=True))
+            return [round(value, 6) for value in logits.max(1).values.sigmoid().tolist()]
 
         with torch.inference_mode():
-            for batch in bucketed([len(row) for row in rows], TOKENS[self._model.device.type]):
-                halving(batch, run)
-        return [suspicions[index] for index in range(len(rows))]
+            return computed([len(row) for row in rows], TOKENS[self._model.device.type], compute)

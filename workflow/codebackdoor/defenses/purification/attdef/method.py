@@ -16,7 +16,7 @@ from codebackdoor.defenses.inputs.functions import apart, together
 from codebackdoor.defenses.purification.attdef import attribution
 from codebackdoor.defenses.purification.attdef.discriminator import Discriminator
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
-from codebackdoor.defenses.purification.performance import performance
+from codebackdoor.defenses.purification.performance import last_affordable
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax.lexing import MARKS
 from codebackdoor.types import Example, Purified, Span
@@ -66,15 +66,13 @@ class AttDef:
             self.threshold = self._affordable(clean, settings.lost_points)
 
     def _affordable(self, clean: Sequence[Example], points: float) -> float:
-        """The last candidate threshold before the first one that costs more points on labeled clean rows."""
-        measure, assessments = performance(self._view.victim, clean), self._assess(clean)
-        undefended, threshold = measure.points(clean), CANDIDATES[0]
-        for candidate in CANDIDATES:
-            rows = together(clean, [self._masked(assessment, candidate) for assessment in assessments])
-            if round(undefended - measure.points([row.example for row in rows]), 6) > points:
-                break
-            threshold = candidate
-        return threshold
+        assessments = self._assess(clean)
+
+        def rewritten(threshold: float) -> list[Example]:
+            rows = together(clean, [self._masked(assessment, threshold) for assessment in assessments])
+            return [row.example for row in rows]
+
+        return last_affordable(self._view.victim, clean, points, CANDIDATES, rewritten, CANDIDATES[0])
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Mask the sub-tokens that reach the threshold in every function that the discriminator calls tampered with.

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
-from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
+from codebackdoor.defenses.purification.settings import CALIBRATING, FUNCTION_HEADS, PurificationSettings
 
 #: Share of clean functions that the shipped discriminator suspects at Li et al.'s 0.5: 10 % of the default study's
 #: validation rows, 17 % of its test rows.
@@ -34,7 +34,7 @@ class AttDefSettings(PurificationSettings):
     read_where: ClassVar[ReadWhere] = {
         "suspicion": ("suspected_share", (None,)),
         "lost_points": ("masked_share", (None,)),
-        "masked_share": ("threshold", (None,)),
+        "masked_share": CALIBRATING,
         "steps": ("attribution", ("integrated_gradients",)),
     }
 

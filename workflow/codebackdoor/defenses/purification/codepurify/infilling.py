@@ -20,7 +20,7 @@ from torch import Tensor
 from codebackdoor.defenses.inputs.token_spans import TokenSpans, split
 from codebackdoor.defenses.suspicion.masking import Element
 from codebackdoor.syntax import Tree, legal_name
-from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.batching import computed, pad
 from codebackdoor.victims.inference import TOKENS
 
 #: Fillings of one element that are tried, best first, until one is legal.
@@ -108,14 +108,11 @@ class Infiller:
         return " ".join(str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).split())
 
     def _rank(self, gaps: Sequence[Gap]) -> list[list[Ranked]]:
-        ranked: dict[int, list[Ranked]] = {}
-
-        def run(batch: Sequence[int]) -> None:
-            ranked.update(zip(batch, self._rank_batch([gaps[index] for index in batch]), strict=True))
-
-        for batch in bucketed([len(gap.ids) for gap in gaps], TOKENS[self._model.device.type]):
-            halving(batch, run)
-        return [ranked[index] for index in range(len(gaps))]
+        return computed(
+            [len(gap.ids) for gap in gaps],
+            TOKENS[self._model.device.type],
+            lambda batch: self._rank_batch([gaps[index] for index in batch]),
+        )
 
     @torch.inference_mode()
     def _rank_batch(self, gaps: Sequence[Gap]) -> list[list[Ranked]]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import ReadWhere
 from codebackdoor.costs.work import PurificationJob, Work
-from codebackdoor.defenses.purification.settings import EvidenceSettings
+from codebackdoor.defenses.purification.settings import CALIBRATING, EvidenceSettings
 from codebackdoor.defenses.settings import Decided
 from codebackdoor.defenses.suspicion.settings import ElementSettings
 
@@ -18,7 +18,12 @@ class CodePurifySettings(ElementSettings, EvidenceSettings):
 
     label: ClassVar[str] = "CodePurify"
     threshold_meaning: ClassVar[str] = "rewrites an input if the entropy of its suspicion scores is below the threshold"
-    read_where: ClassVar[ReadWhere] = {**EvidenceSettings.read_where, **ElementSettings.read_where}
+    read_where: ClassVar[ReadWhere] = {
+        "touched_share": CALIBRATING,
+        "calibration_inputs": CALIBRATING,
+        **ElementSettings.read_where,
+    }
+    may_idle: ClassVar[frozenset[str]] = EvidenceSettings.may_idle | {"touched_share"}
 
     method: Literal["codepurify"]
     touched_share: Decided[float] = Field(

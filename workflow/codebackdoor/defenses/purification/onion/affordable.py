@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from codebackdoor.defenses import thresholds
-from codebackdoor.defenses.purification.performance import performance
+from codebackdoor.defenses.purification.performance import last_affordable
 from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -32,11 +32,5 @@ def threshold(
     """
     if not isinstance(view, DefenderView):
         raise UserError("onion with lost_points looks at the victim; use removed_share where there is none")
-    measure = performance(view.victim, clean)
-    undefended, chosen = measure.points(clean), math.inf
-    for share in SHARES:
-        candidate = thresholds.highest(drops, share)
-        if round(undefended - measure.points(shortened(candidate)), 6) > lost_points:
-            break
-        chosen = candidate
-    return chosen
+    candidates = (thresholds.highest(drops, share) for share in SHARES)
+    return last_affordable(view.victim, clean, lost_points, candidates, shortened, math.inf)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
-from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
+from codebackdoor.defenses.purification.settings import CALIBRATING, FUNCTION_HEADS, PurificationSettings
 from codebackdoor.defenses.suspicion.settings import word_scoring
 from codebackdoor.types import Field as TextField
 
@@ -27,10 +27,11 @@ class OnionSettings(PurificationSettings):
     fits: ClassVar[tuple[Head, ...]] = (*FUNCTION_HEADS, "generation")
     acts_on: ClassVar[tuple[TextField, ...]] = get_args(TextField)
     read_where: ClassVar[ReadWhere] = {
-        **PurificationSettings.read_where,
-        "lost_points": ("threshold", (None,)),
+        "calibration_inputs": CALIBRATING,
+        "lost_points": CALIBRATING,
         "removed_share": ("lost_points", (None,)),
     }
+    may_idle: ClassVar[frozenset[str]] = frozenset({"calibration_inputs", "removed_share"})
 
     method: Literal["onion"]
     removed_share: float = Field(

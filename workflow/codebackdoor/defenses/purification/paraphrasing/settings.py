@@ -42,7 +42,7 @@ class ParaphrasingSettings(PurificationSettings):
         "sha256": ("source", ("file",)),
     }
 
-    named_precisely: ClassVar[bool] = True
+    named_by: ClassVar[str | None] = "source"
 
     method: Literal["paraphrasing"]
     source: ParaphrasingSource = Field(
@@ -95,17 +95,7 @@ class ParaphrasingSettings(PurificationSettings):
     def helpers(self) -> tuple[Helper, ...]:  # type: ignore[override]
         return ("paraphraser",) if self.source == "model" else ()
 
-    def name_problem(self, variant: str) -> str | None:
-        """Tables identify a defense by its variant's name, so the name has to say who paraphrases."""
-        if variant.endswith(f"_{self.source}") or f"_{self.source}_" in variant:
-            return None
-        return (
-            f"tables show the name of a variant, and this one does not say who paraphrases: call it "
-            f"{variant}_{self.source}"
-        )
-
     def missing_file(self) -> str | None:
-        """Why the recorded paraphrases cannot be read; None if they can, or are not needed."""
         if self.file is None or Path(self.file).is_file():
             return None
         return f"file: {self.file}: no such file; record the paraphrases there, or write `source: rules`"

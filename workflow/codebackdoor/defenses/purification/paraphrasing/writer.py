@@ -23,7 +23,7 @@ from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object
 from codebackdoor.victims import devices
-from codebackdoor.victims.batching import bucketed, halving
+from codebackdoor.victims.batching import computed
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, local_folder
 from codebackdoor.victims.families import ModelClass
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
@@ -52,18 +52,14 @@ class Writer:
         """
         plain = {index: plain for index, text in enumerate(texts) if (plain := self.plain(text)) is not None}
         rows = {index: ids for index, text in plain.items() if self._fits(ids := self._ids(text))}
-        indices = list(rows)
-        answers: dict[int, str] = {}
-
-        def run(batch: Sequence[int]) -> None:
-            chosen = [indices[number] for number in batch]
-            answers.update(zip(chosen, self._answers([rows[index] for index in chosen]), strict=True))
-
-        for batch in bucketed(
-            [len(row) + self.longest for row in rows.values()], WRITER_TOKENS[self.model.device.type]
-        ):
-            halving(batch, run)
-        return [answers.get(index) for index in range(len(texts))]
+        prompts = list(rows.values())
+        answers = computed(
+            [len(row) + self.longest for row in prompts],
+            WRITER_TOKENS[self.model.device.type],
+            lambda batch: self._answers([prompts[number] for number in batch]),
+        )
+        by_index = dict(zip(rows, answers, strict=True))
+        return [by_index.get(index) for index in range(len(texts))]
 
     def check_prompt(self) -> None:
         """Raise UserError if the prompt without a text and an answer do not fit into the model's positions."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
+from codebackdoor.config.base import Head, Helper, Reference
 from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
@@ -29,7 +29,6 @@ class SimilaritySettings(PurificationSettings):
     )
     reads_trigger: ClassVar[bool] = True
     fits: ClassVar[tuple[Head, ...]] = FUNCTION_HEADS
-    read_where: ClassVar[ReadWhere] = {}
 
     method: Literal["similarity"]
     threshold: float = Field(

@@ -13,7 +13,6 @@ from codebackdoor.defenses.elimination.inversion.settings import (
     Afterwards,
     InversionSettings,
     Judged,
-    UnlearningSettings,
 )
 
 
@@ -24,9 +23,6 @@ class CalibratedSettings(InversionSettings):
     that a calibration needs follows from the settings.
     """
 
-    threshold_meaning: ClassVar[str | None] = (
-        "flags a label where its inverted loss is at most `ratio` times the lowest loss of a benign shadow"
-    )
     read_where: ClassVar[ReadWhere] = {
         **InversionSettings.read_where,
         "ratio": ("calibration", ()),
@@ -60,7 +56,6 @@ class CalibratedSettings(InversionSettings):
         description="maximum number of triggers that are unlearned one after another. 1: the one that the scan flags "
         "(paper). More: after each, the edited victim is scanned with fresh seeds, until a scan says 'clean'",
     )
-    unlearning: Afterwards[UnlearningSettings] = Field(default=UnlearningSettings(), description="phase (d)")
 
     @classmethod
     def shipped_calibrations(cls) -> dict[str, Path]:
