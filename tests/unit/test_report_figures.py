@@ -108,7 +108,7 @@ def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> Non
     write_json(path, measured)
     text = description(draw(run, "repair", "defenses", tmp_path))
     assert text.startswith(
-        "repair · CodeT5 · deadcode at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
+        "repair · CodeT5 · Dead code at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
     )
     assert "floor: the same rows without the trigger Benign 0, Undefended 0" in text
     assert "baseline without a neural model at 91" in text

@@ -207,7 +207,7 @@ def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any])
     )
     assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
     assert (twice[5], twice[10]) == ("<td>2, the last clean</td>", "<td>2m20s</td>")
-    used_up = rows["defects · CodeBERT · deadcode at 5 % EliBadCode, extended"]
+    used_up = rows["defects · CodeBERT · Dead code at 5 % EliBadCode, extended"]
     assert used_up[5] == '<td class="wrong">5, the last still flags</td>'
 
 
@@ -247,7 +247,7 @@ def test_the_threshold_of_every_purified_victim_is_printed_once(run: dict[str, A
     text = words(run)
     assert (
         "Thresholds of the purifications Victim ONION CodePurify defects · CodeBERT · no attack 1.250 0.234 "
-        "defects · CodeBERT · by name at 5 % 1.250 1.500 defects · CodeBERT · deadcode at 5 % 1.250 infinite "
+        "defects · CodeBERT · by name at 5 % 1.250 1.500 defects · CodeBERT · Dead code at 5 % 1.250 infinite "
     ) in text
     assert "Victim CodePurify DeCE + CodePurify repair · CodeT5 · no attack 1.500 1.500" in text
     assert text.count("0.234") == 1
@@ -260,8 +260,10 @@ def test_the_notes_of_the_table_say_where_a_control_stopped(run: dict[str, Any])
     grid = {**repair["grid"][0], "objectives": ["stopped"], "purifications": ["none"]}
     run["experiments"] = {"repair": repair | {"grid": [*repair["grid"], grid], "figures": []}}
     make(run)
-    assert "<li>stopped on repair · CodeT5 · no attack: stopped after epoch 8 " in page(run)
-    assert "<li>stopped on repair · CodeT5 · deadcode at 5 %: stopped after epoch 8 " in page(run)
+    assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · no attack: stopped after epoch 8 " in page(run)
+    assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: stopped after epoch 8 " in page(
+        run
+    )
 
 
 def test_a_study_without_purifications_has_no_thresholds(run: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from made_up_run import make, settings
 
 from codebackdoor import files
@@ -179,9 +180,28 @@ def test_how_numbers_are_written() -> None:
     assert labels.word("codepoisoner_func_to_1") == "CodePoisoner (func to 1)"
     assert labels.word("codepoisoner_deadcode_twice") == "CodePoisoner (dead code, twice)"
     assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1 %"
+    assert labels.word("codepurify_joint_e") == "CodePurify-E (joint)"
 
 
 def terminal(run: dict[str, Any]) -> list[str]:
+def test_a_setting_in_a_label_is_that_of_every_shipped_study() -> None:
+    numbered = {
+        name: (match[1], float(match[2]))
+        for name, label in files.read_json(labels.VARIANTS).items()
+        if (match := re.fullmatch(r".*, (threshold|alpha|epsilon) ([0-9.]+)", label))
+    }
+    assert len(numbered) > 10
+    checked = set()
+    for path in sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml")):
+        for section in ("objectives", "purifications"):
+            variants = yaml.safe_load(path.read_text(encoding="utf-8")).get(section) or {}
+            for name in variants.keys() & numbered.keys():
+                setting, value = numbered[name]
+                assert variants[name].get(setting, value) == value, f"{path}: {name}"
+                checked |= {name} if setting in variants[name] else set()
+    assert checked == numbered.keys()
+
+
     """The blocks that the end of a run prints."""
     folder = Path(run["out"]) / "results/tables"
     for name in run["experiments"]:
