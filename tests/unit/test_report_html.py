@@ -16,7 +16,7 @@ from codebackdoor import files
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import scan, stage
+from codebackdoor.report import html, scan, stage
 from codebackdoor.report.study import Study
 
 ARCHIVES = [{"package": "networkx", "version": "3.0", "license": "BSD-3-Clause", "sha256": "ab" * 32}]
@@ -187,7 +187,7 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     row = scan_rows(run)["defects · CodeBERT · by name at 5 % EliBadCode"]
     assert row[3] == '<td class="right">label 0</td>'
     assert row[4] == cell
-    assert "✗: more than 15.0 %." in words(run)
+    assert "✗: more than 15 %." in words(run)
 
 
 def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
@@ -394,6 +394,20 @@ def test_the_page_begins_with_findings_then_the_headline_then_figures(run: dict[
     # the parameters of an experiment once, folded
     assert text.count("iterations 40") == 1
     assert text.count("by their names in the configuration") == 2
+
+
+def test_the_headline_is_that_of_the_first_experiment_with_a_defense(run: dict[str, Any]) -> None:
+    grid = {**run["experiments"]["defects"]["grid"][0], "eliminations": ["none"], "purifications": ["none"]}
+    bare = {"title": "Undefended victims", "grid": [grid], "figures": []}
+    text = page(run | {"experiments": {"bare": bare, **run["experiments"]}})
+    opening = text[text.index("How to read this") : text.index("<h2>Undefended victims")]
+    assert '<th scope="row">EliBadCode</th>' in opening
+
+
+def test_many_tables_are_folded(run: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "tables, one for each victim</summary>" not in page(run)
+    monkeypatch.setattr(html, "_OPEN_TABLES", 3)
+    assert page(run).count("<details><summary>4 tables, one for each victim</summary>") == 1
 
 
 def marked(run: dict[str, Any], mark: str) -> list[str]:

@@ -170,6 +170,7 @@ def test_how_numbers_are_written() -> None:
     assert render.text(cell, 1) == "67.8 [65.0, 70.1] (paper 63.1 a)"
     assert render.text(cell, 3) == "67.8 ×1 [65.0, 70.1] (paper 63.1 a)"
     assert labels.percent(-0.0001) == "0.0"
+    assert [labels.seconds(value) for value in (4.21, 1360.2, 3599.9, 20869)] == ["4.2s", "22m40s", "60m00s", "5h48m"]
     assert labels.percent(1.0) == "100.0"
     assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")
     assert labels.word("elibadcode_no_anchoring") == "EliBadCode (no anchoring)"
@@ -179,11 +180,10 @@ def test_how_numbers_are_written() -> None:
     assert labels.word("onion_training_rows") == "ONION (training rows)"
     assert labels.word("codepoisoner_func_to_1") == "CodePoisoner (func to 1)"
     assert labels.word("codepoisoner_deadcode_twice") == "CodePoisoner (dead code, twice)"
-    assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1 %"
     assert labels.word("codepurify_joint_e") == "CodePurify-E (joint)"
+    assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1 %"
 
 
-def terminal(run: dict[str, Any]) -> list[str]:
 def test_a_setting_in_a_label_is_that_of_every_shipped_study() -> None:
     numbered = {
         name: (match[1], float(match[2]))
@@ -202,6 +202,7 @@ def test_a_setting_in_a_label_is_that_of_every_shipped_study() -> None:
     assert checked == numbered.keys()
 
 
+def terminal(run: dict[str, Any]) -> list[str]:
     """The blocks that the end of a run prints."""
     folder = Path(run["out"]) / "results/tables"
     for name in run["experiments"]:
