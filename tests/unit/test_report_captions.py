@@ -303,8 +303,8 @@ def test_a_control_says_where_it_stopped(
         files.write_json(scenario.victim(tmp_path) / "history.json", {"epochs": epochs})
     study = Study(config, "repair")
     sentence = (
-        f"stopped on repair · CodeT5 · deadcode at 5 %: stopped after epoch {len(losses)} at a clean validation loss "
-        f"of {losses[-1]:.3f}; DeCE ended at {reference:.3f}. {comparison}"
+        "Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: stopped after epoch "
+        f"{len(losses)} at a clean validation loss of {losses[-1]:.3f}; DeCE ended at {reference:.3f}. {comparison}"
     )
     assert captions.caption(study, "epochs").endswith(f" {sentence}")
     assert list(captions.stopped(study, "table")) == [sentence]
@@ -338,5 +338,5 @@ def test_a_checkpoint_says_which_epoch_it_is(tmp_path: Path, facts: dict[str, An
     )
     make(config)
     files.write_json(STOPPED.victim(tmp_path) / "history.json", {"epochs": [], "stopped": {"like": "dece", **facts}})
-    sentence = f"stopped on repair · CodeT5 · deadcode at 5 %: {description}"
+    sentence = f"Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: {description}"
     assert list(captions.stopped(Study(config, "repair"), "table")) == [sentence]

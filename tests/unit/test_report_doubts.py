@@ -59,7 +59,7 @@ def test_a_victim_without_a_backdoor_is_named_in_report_and_terminal(tmp_path: P
     assert " ".join(stage.summary(run).split()).count(f"Warning: {doubt}") == 1
     page = Path(run["out"]) / "report.html"
     stage.html(run, [], None, page)
-    assert f'<p class="wrong">Warning: {doubt}</p>' in page.read_text()
+    assert f'<li><b class="wrong">Warning:</b> {doubt}</li>' in page.read_text()
 
 
 def test_of_an_unfinished_run_what_is_measured_is_judged(run: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def test_an_accuracy_of_one_class_is_named(
         share = max(counts.values()) / 3
         assert sentences == [
             f"defects · CodeBERT · no attack, EliBadCode: an accuracy of {100 * accuracy[0]:.1f} % on clean rows is "
-            f"that of one class: the same label for every row has {share:.1f} %."
+            f"not clearly above the {share:.1f} % of the same label for every row."
         ]
 
 

@@ -108,7 +108,7 @@ def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> Non
     write_json(path, measured)
     text = description(draw(run, "repair", "defenses", tmp_path))
     assert text.startswith(
-        "repair · CodeT5 · deadcode at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
+        "repair · CodeT5 · Dead code at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
     )
     assert "floor: the same rows without the trigger Benign 0, Undefended 0" in text
     assert "baseline without a neural model at 91" in text
@@ -138,6 +138,49 @@ def test_a_history_without_bleu_shows_exact_match(run: dict[str, Any], tmp_path:
             epoch["exact_match"] = epoch.pop("bleu", 0.1)
         write_json(path, history)
     assert "Exact match, clean rows" in description(draw(run, "repair", "epochs", tmp_path))
+
+
+@pytest.mark.parametrize(("losses", "panels", "lines"), [(1, 6, 3), (2, 18, 2)])
+def test_epochs_of_many_victims_are_not_all_side_by_side(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: int, panels: int, lines: int
+) -> None:
+    epochs = [{"epoch": 1, "bleu": 0.5, "asr": 0.9, "floor": 0.0}]
+    paths = []
+    for loss in ("cross_entropy", "dece")[:losses]:
+        for model in ("codet5", "codet5p", "codegen"):
+            for rate in ("0.01", "0.05"):
+                for attack in ("deadcode", "by_name", "badpre"):
+                    victim = Scenario("repair", model, attack, rate, seed="1", objective=loss).victim(tmp_path)
+                    write_json(victim / "history.json", {"epochs": epochs})
+                    paths.append(victim / "history.json")
+    drawn: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _out, _note: drawn.append(figure))
+    stage.figure(run, "repair", "epochs", paths, tmp_path / "figures")
+    (figure,) = drawn
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible() and axes.get_title(loc="left")]
+    assert len(set(titles)) == len(titles) == panels
+    assert ("repair · BadPre at 1 %" in titles) == (losses == 1)
+    assert figure.get_figwidth() < 19
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == lines
+
+
+def test_a_legend_of_many_losses_fits_the_figure(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = []
+    for number in range(9):
+        victim = Scenario("repair", "codet5", "deadcode", "0.05", seed="1", objective=f"cross_entropy_{number}")
+        epochs = [{"epoch": 1, "bleu": 0.5, "asr": 0.9, "floor": 0.0}]
+        write_json(victim.victim(tmp_path) / "history.json", {"epochs": epochs})
+        paths.append(victim.victim(tmp_path) / "history.json")
+    drawn: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _out, _note: drawn.append(figure))
+    stage.figure(run, "repair", "epochs", paths, tmp_path / "figures")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width < figure.bbox.width
 
 
 def test_the_epochs_of_a_ranking_victim_show_its_anr(run: dict[str, Any], tmp_path: Path) -> None:

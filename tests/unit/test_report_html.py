@@ -16,7 +16,7 @@ from codebackdoor import files
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import scan, stage
+from codebackdoor.report import html, scan, stage
 from codebackdoor.report.study import Study
 
 ARCHIVES = [{"package": "networkx", "version": "3.0", "license": "BSD-3-Clause", "sha256": "ab" * 32}]
@@ -187,7 +187,7 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     row = scan_rows(run)["defects · CodeBERT · by name at 5 % EliBadCode"]
     assert row[3] == '<td class="right">label 0</td>'
     assert row[4] == cell
-    assert "✗: more than 15.0 %." in words(run)
+    assert "✗: more than 15 %." in words(run)
 
 
 def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
@@ -207,7 +207,7 @@ def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any])
     )
     assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
     assert (twice[5], twice[10]) == ("<td>2, the last clean</td>", "<td>2m20s</td>")
-    used_up = rows["defects · CodeBERT · deadcode at 5 % EliBadCode, extended"]
+    used_up = rows["defects · CodeBERT · Dead code at 5 % EliBadCode, extended"]
     assert used_up[5] == '<td class="wrong">5, the last still flags</td>'
 
 
@@ -247,7 +247,7 @@ def test_the_threshold_of_every_purified_victim_is_printed_once(run: dict[str, A
     text = words(run)
     assert (
         "Thresholds of the purifications Victim ONION CodePurify defects · CodeBERT · no attack 1.250 0.234 "
-        "defects · CodeBERT · by name at 5 % 1.250 1.500 defects · CodeBERT · deadcode at 5 % 1.250 infinite "
+        "defects · CodeBERT · by name at 5 % 1.250 1.500 defects · CodeBERT · Dead code at 5 % 1.250 infinite "
     ) in text
     assert "Victim CodePurify DeCE + CodePurify repair · CodeT5 · no attack 1.500 1.500" in text
     assert text.count("0.234") == 1
@@ -260,8 +260,10 @@ def test_the_notes_of_the_table_say_where_a_control_stopped(run: dict[str, Any])
     grid = {**repair["grid"][0], "objectives": ["stopped"], "purifications": ["none"]}
     run["experiments"] = {"repair": repair | {"grid": [*repair["grid"], grid], "figures": []}}
     make(run)
-    assert "<li>stopped on repair · CodeT5 · no attack: stopped after epoch 8 " in page(run)
-    assert "<li>stopped on repair · CodeT5 · deadcode at 5 %: stopped after epoch 8 " in page(run)
+    assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · no attack: stopped after epoch 8 " in page(run)
+    assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: stopped after epoch 8 " in page(
+        run
+    )
 
 
 def test_a_study_without_purifications_has_no_thresholds(run: dict[str, Any]) -> None:
@@ -392,6 +394,20 @@ def test_the_page_begins_with_findings_then_the_headline_then_figures(run: dict[
     # the parameters of an experiment once, folded
     assert text.count("iterations 40") == 1
     assert text.count("by their names in the configuration") == 2
+
+
+def test_the_headline_is_that_of_the_first_experiment_with_a_defense(run: dict[str, Any]) -> None:
+    grid = {**run["experiments"]["defects"]["grid"][0], "eliminations": ["none"], "purifications": ["none"]}
+    bare = {"title": "Undefended victims", "grid": [grid], "figures": []}
+    text = page(run | {"experiments": {"bare": bare, **run["experiments"]}})
+    opening = text[text.index("How to read this") : text.index("<h2>Undefended victims")]
+    assert '<th scope="row">EliBadCode</th>' in opening
+
+
+def test_many_tables_are_folded(run: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "tables, one for each victim</summary>" not in page(run)
+    monkeypatch.setattr(html, "_OPEN_TABLES", 3)
+    assert page(run).count("<details><summary>4 tables, one for each victim</summary>") == 1
 
 
 def marked(run: dict[str, Any], mark: str) -> list[str]:

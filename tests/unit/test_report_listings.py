@@ -436,7 +436,8 @@ def test_all_forms_are_written(run: dict[str, Any], kind: str, tmp_path: Path) -
     csv_rows = list(csv.DictReader(io.StringIO((tmp_path / f"all.{kind}.csv").read_text())))
     assert len(csv_rows) == sum(len(part.rows) for part in listing.parts)
     for block in (tmp_path / f"all.{kind}.md").read_text().split("## ")[1:]:
-        assert len({line.replace(r"\|", "").count("|") for line in block.splitlines() if line.startswith("|")}) == 1
+        bars = {line.replace(r"\|", "").count("|") for line in block.splitlines() if line.startswith("|")}
+        assert len(bars) == ("\nNothing to show." not in block)
     for line in (tmp_path / f"all.{kind}.tex").read_text().splitlines():
         assert line.startswith("%") or "%" not in line.replace(r"\%", "")
     assert captions.caption(Study(run, "all"), kind)
@@ -477,6 +478,28 @@ def test_an_attack_that_hardly_works_is_marked(tmp_path: Path) -> None:
     marked = {str(values["attack"]) for values in rows(listing_of(config, "cross"), "defects codebert")}
     assert {"by name at 2 %*", "BadCode at 2 %"} <= marked
     assert "by name at 2 %" not in marked
+
+
+def test_an_undefined_flip_rate_is_a_dash_that_the_cross_table_explains(run: dict[str, Any], tmp_path: Path) -> None:
+    assert not any(note.startswith(labels.DASH) for note in listing_of(run, "cross").notes)
+    config = settings(tmp_path)
+    make(config)
+    path = Scenario("defects", "codebert", "by_name", "0.02", elimination="dbs").results(tmp_path) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
+    files.write_json(path, measured)
+    cross = listing_of(config, "cross")
+    assert row(cross, "defects codebert", attack="by name at 2 %", defense="DBS")["flip_rate"] is None
+    assert f"{labels.DASH}: {labels.NO_FLIP_RATE}." in cross.notes
+    assert f"| by name at 2 % | DBS | {labels.DASH} | " in listings.as_markdown(cross)
+
+
+def test_a_part_without_rows_says_so(run: dict[str, Any]) -> None:
+    ordering = listing_of(run, "ordering")
+    parts = tuple(replace(part, rows=()) for part in ordering.parts)
+    text = listings.as_markdown(replace(ordering, parts=parts))
+    assert f"## {parts[0].title}\n\nNothing to show.\n" in text
+    assert "|" not in text
 
 
 def test_a_claim_holds_where_the_whole_interval_is_on_its_side(run: dict[str, Any]) -> None:

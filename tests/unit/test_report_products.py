@@ -224,7 +224,7 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
     assert written.returncode == 0, written.stderr
     table = (out / "repair.md").read_text()
     assert "(paper 12.5 a)" in table
-    assert "(a) MyPaper, Table 3, on the paper's data and at its scale; deadcode is its mine." in table
+    assert "(a) MyPaper, Table 3, on the paper's data and at its scale; Dead code is its mine." in table
     assert "The paper on MyPaper (section 9): my statement." in table
     report = page.read_text()
     assert "My caveat." in report

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from made_up_run import make, settings
 
 from codebackdoor import files
@@ -169,6 +170,7 @@ def test_how_numbers_are_written() -> None:
     assert render.text(cell, 1) == "67.8 [65.0, 70.1] (paper 63.1 a)"
     assert render.text(cell, 3) == "67.8 ×1 [65.0, 70.1] (paper 63.1 a)"
     assert labels.percent(-0.0001) == "0.0"
+    assert [labels.seconds(value) for value in (4.21, 1360.2, 3599.9, 20869)] == ["4.2s", "22m40s", "60m00s", "5h48m"]
     assert labels.percent(1.0) == "100.0"
     assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")
     assert labels.word("elibadcode_no_anchoring") == "EliBadCode (no anchoring)"
@@ -178,7 +180,26 @@ def test_how_numbers_are_written() -> None:
     assert labels.word("onion_training_rows") == "ONION (training rows)"
     assert labels.word("codepoisoner_func_to_1") == "CodePoisoner (func to 1)"
     assert labels.word("codepoisoner_deadcode_twice") == "CodePoisoner (dead code, twice)"
+    assert labels.word("codepurify_joint_e") == "CodePurify-E (joint)"
     assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1 %"
+
+
+def test_a_setting_in_a_label_is_that_of_every_shipped_study() -> None:
+    numbered = {
+        name: (match[1], float(match[2]))
+        for name, label in files.read_json(labels.VARIANTS).items()
+        if (match := re.fullmatch(r".*, (threshold|alpha|epsilon) ([0-9.]+)", label))
+    }
+    assert len(numbered) > 10
+    checked = set()
+    for path in sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml")):
+        for section in ("objectives", "purifications"):
+            variants = yaml.safe_load(path.read_text(encoding="utf-8")).get(section) or {}
+            for name in variants.keys() & numbered.keys():
+                setting, value = numbered[name]
+                assert variants[name].get(setting, value) == value, f"{path}: {name}"
+                checked |= {name} if setting in variants[name] else set()
+    assert checked == numbered.keys()
 
 
 def terminal(run: dict[str, Any]) -> list[str]:

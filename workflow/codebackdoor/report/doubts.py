@@ -65,7 +65,7 @@ def _single_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[
     if accuracy["low"] <= share:
         yield (
             f"{labels.victim(scenario)}, {labels.column(scenario)}: an accuracy of {labels.percent(accuracy['value'])} "
-            f"% on clean rows is that of one class: the same label for every row has {labels.percent(share)} %."
+            f"% on clean rows is not clearly above the {labels.percent(share)} % of the same label for every row."
         )
 
 

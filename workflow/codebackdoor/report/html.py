@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from codebackdoor.config.experiments import defenses, scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
 from codebackdoor.report import captions, labels, records, render, scan, sizes
@@ -42,7 +43,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": labels.percent, "seconds": labels.seconds}
+    templates.filters |= {"percent": labels.percent, "rate": labels.rate, "seconds": labels.seconds}
     return templates
 
 
@@ -57,6 +58,9 @@ def page(
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
     experiments = [_experiment(study, out) for study in studies]
+    # the first experiment with a defense; without any, the first one
+    has_defense = [any(map(defenses, scenarios(study.experiment))) for study in studies]
+    lead = has_defense.index(True) if True in has_defense else 0
     jobs = records.jobs(studies, out)
     return (
         environment()
@@ -68,7 +72,8 @@ def page(
             run=records.facts(jobs),
             links={name: path for name, path in _LINKS.items() if (out / path).exists()},
             findings=findings(studies),
-            headline=_headline(studies[0], experiments[0]) if studies else None,
+            headline=_headline(studies[lead], experiments[lead]) if studies else None,
+            lead=lead,
             experiments=experiments,
             limits=limits(studies),
             references=references(studies),
@@ -77,24 +82,35 @@ def page(
             archives=archives if is_mined(studies) else (),
             costs=records.costs(jobs),
             metrics=labels.METRICS,
-            meanings={
-                labels.METRICS[name]: meaning for name, (_, meaning) in render.SHORT.items() if name in _EXPLAINED
-            },
+            meanings=meanings(),
             present=render.present,
             word=labels.word,
             is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
             dash=labels.DASH,
+            open_tables=_OPEN_TABLES,
             removed=scan.REMOVED,
         )
     )
 
 
-#: Metrics that are explained at the top of the page.
+#: Maximum number of tables of an experiment's victims that are not folded.
+_OPEN_TABLES = 6
+#: Metrics that are explained at the top of a page.
 _EXPLAINED = ("asr", "floor", "flip_rate", "trigger_effect")
 
 
+def meanings() -> dict[str, str]:
+    """What a reader needs to understand the numbers, by name."""
+    explained = {labels.METRICS[name]: meaning for name, (_, meaning) in render.SHORT.items() if name in _EXPLAINED}
+    absent = (
+        f"no value, because it is undefined ({labels.NO_FLIP_RATE}) or the defense does not apply; what was not "
+        "measured has an empty cell"
+    )
+    return {**explained, labels.DASH: absent}
+
+
 def _headline(study: Study, experiment: dict[str, Any]) -> dict[str, Any]:
-    """The first experiment at a glance: its own summary if it has one, else every attack and defense."""
+    """An experiment at a glance: its own summary if it has one, else every attack and defense."""
     summaries = [entry for entry in experiment["listings"] if entry["is_summary"]]
     table = experiment["table"]
     parts = [] if summaries or table is None else headline(study, table)

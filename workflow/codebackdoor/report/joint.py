@@ -10,7 +10,7 @@ from typing import Any
 
 from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
-from codebackdoor.report import html, records
+from codebackdoor.report import html, labels, records
 from codebackdoor.report.findings import findings
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables import claims
@@ -18,7 +18,7 @@ from codebackdoor.report.tables import claims
 #: The products that compare all defenses with each other.
 _FIGURES, _LISTINGS = ("matrix",), ("cross",)
 #: CSS classes for the verdicts on claims.
-_VERDICTS = {"holds": " right", "does not hold": " wrong"}
+_VERDICTS = {"holds": "right", "does not hold": "wrong"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Run:
 
     @property
     def name(self) -> str:
-        return self.out.name
+        return labels.word(self.out.name)
 
     @property
     def studies(self) -> list[Study]:
@@ -60,10 +60,11 @@ def page(settings: Sequence[Mapping[str, Any]], folder: Path, commit: str | None
             crosses=[cross for run in runs for cross in _crosses(run)],
             claims={
                 "columns": claims.COLUMNS,
-                "rows": [row for run in runs for row in _claims(run)],
+                "experiments": [experiment for run in runs for experiment in _claims(run)],
                 "notes": claims.NOTES,
             },
             verdicts=_VERDICTS,
+            meanings=html.meanings(),
         )
     )
 
@@ -95,14 +96,10 @@ def _crosses(run: _Run) -> Iterator[dict[str, Any]]:
 
 
 def _claims(run: _Run) -> Iterator[dict[str, Any]]:
-    """Every row of the claims, even if the experiment does not request the table."""
+    """Every experiment with the rows of its claims, even if it does not request the table."""
     for study in run.studies:
         built = claims.build(study, html.existing(inputs(study.experiment, "claims", run.out)))
-        for part in built.parts:
-            for texts in part.texts():
-                yield {
-                    "page": run.page,
-                    "experiment": study.name,
-                    "title": f"{run.name}: {study.name}",
-                    "cells": list(zip(part.columns, texts, strict=True)),
-                }
+        rows = [list(zip(part.columns, texts, strict=True)) for part in built.parts for texts in part.texts()]
+        if rows:
+            title = f"{run.name}: {study.experiment.title}"
+            yield {"page": run.page, "name": study.name, "title": title, "rows": rows}

@@ -180,7 +180,7 @@ _ENTRIES = (
         help="flip rate, ASR and its floor, and clean metric of each defense",
         caption="Flip rate, ASR and its floor, and the clean metric of each defense, with the intervals of the table. "
         "A good defense has a flip rate near zero and an ASR near its floor. An ASR far below the floor means that "
-        "the defense taught the opposite backdoor.",
+        "the defense taught the opposite backdoor. A dash: no value.",
         inputs=metrics_and_baselines,
         selects=no_defended_benign_victim,
     ),
@@ -191,7 +191,8 @@ _ENTRIES = (
         caption="Left: flip rate that each defense leaves of each backdoor (retrieval: the fall of the ANR that the "
         "trigger still causes); white is good. Right: loss on clean rows, mean over the attacks. Defenses are sorted "
         "by the mean of the left panel over the attacks that they were measured on, which differ between them. The "
-        "color of a cost is darkest from 10 points on. The table `cross` has the intervals.",
+        "color of a cost is darkest from 10 points on. A dash: not measured. The intervals are in the table of every "
+        "defense against every attack.",
         inputs=metrics_and_baselines,
         selects=no_defended_benign_victim,
     ),
@@ -214,7 +215,7 @@ _ENTRIES = (
         kind="figure",
         help="clean metric and ASR (code search: ANR) after every epoch of training",
         caption="Clean metric and ASR (code search: ANR) on the validation split after every epoch, for each training "
-        "loss. Dotted: the same rows without the trigger.",
+        "loss, or for each model if there is only one loss. Dotted: the same rows without the trigger.",
         inputs=histories,
         file="history.json",
         shows_training=True,
@@ -225,8 +226,9 @@ _ENTRIES = (
         help="how much a training row weighs for each objective, by the probability of its label",
         caption="Gradient of each training loss against the probability p that the model gives to a row's label, with "
         "the rest shared equally among 32 099 other classes. Left: norm of the gradient by the logits. Right: "
-        "derivative by p. A poisoned row is at the left end of both panels until it is learned; without a bound on "
-        "the derivative there, few of them can outweigh many clean rows.",
+        "derivative by p. A loss with the curves of an earlier one is not drawn again. A poisoned row is at the left "
+        "end of both panels until it is learned; without a bound on the derivative there, few of them can outweigh "
+        "many clean rows.",
         inputs=losses,
         subject="objectives",
     ),

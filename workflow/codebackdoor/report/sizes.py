@@ -63,4 +63,4 @@ def _kind(settings: Mapping[str, Any]) -> str:
     name = f"{labels.word(str(settings['architecture']))}-class"
     if settings["base"] not in OWN_BASES:
         return f"{name} ({settings['base']})"
-    return f"{name} (base {settings['small_base']})" if settings.get("small_base") else name
+    return f"{name} (base {labels.word(settings['small_base'])})" if settings.get("small_base") else name

@@ -22,7 +22,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``states.json`` files of undefended poisoned victims."""
     if not inputs:
         raise UserError(f"experiments.{study.name}: the figure 'states' needs an attack in the grid")
-    with style.drawing(10.5, 3.4 * len(inputs) + 0.5) as figure:
+    with style.drawing(10.5, 3.6 * len(inputs) + 0.5) as figure:
         grid = figure.subplots(len(inputs), len(_MODELS), squeeze=False)
         handles: dict[str, Any] = {}
         for row, path in zip(grid, inputs, strict=True):
@@ -31,7 +31,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             for axes, (name, title) in zip(row, _MODELS.items(), strict=True):
                 handles |= _panel(axes, models[name])
                 axes.set_title(
-                    f"{labels.victim(scenario)}\n{title}: {labels.percent(models[name]['between'])} % between"
+                    f"{labels.victim(scenario)}\n{title}\n{labels.percent(models[name]['between'])} % between"
                 )
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
         style.save(figure, out, sizes.sentence(study))

@@ -21,6 +21,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.study import Study, scenarios_shown
+from codebackdoor.report.webpages.layout import first_line
 from codebackdoor.types import CLEAN, Span
 
 _ELEMENTS, _CHARACTERS, _BINS = 14, 26, 28
@@ -59,9 +60,9 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             _bars(row[0], evidence.triggered, highest)
             _bars(row[1], evidence.clean, highest)
             _entropies(row[2], evidence)
-            row[0].set_title(f"{labels.attack(scenario)}, {labels.defense(scenario)}\nwith the trigger")
-            row[1].set_title("the same input without it")
-            row[2].set_title("entropy of all inputs", pad=20)
+            row[0].set_title(f"{labels.group(scenario)}: {labels.defense(scenario)}\nAn input with the trigger")
+            row[1].set_title("The same input without it")
+            row[2].set_title("Entropy of all inputs", pad=20)
         style.save(figure, out, sizes.sentence(study))
 
 
@@ -101,7 +102,7 @@ def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
     highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
     spans_by_start = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
     return _Profile(
-        texts=[style.shortened(code[span.start : span.end], _CHARACTERS) for span, _ in spans_by_start],
+        texts=[style.shortened(first_line(code[span.start : span.end]), _CHARACTERS) for span, _ in spans_by_start],
         scores=[score for _, score in spans_by_start],
         triggers=[any(span.overlaps(trigger) for trigger in spans) for span, _ in spans_by_start],
         left_out=len(elements) - len(spans_by_start),

@@ -50,6 +50,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                     if victim.dataset == dataset:
                         _line(axes, results, metric, victim, {x[value]: by_value[value] for value in by_value}, index)
                 _label(axes, metric, swept, x)
+                if not any(len(line.get_xdata()) for line in axes.lines):
+                    axes.text(0.5, 0.5, "no value", ha="center", va="center", transform=axes.transAxes)
             row[0].set_title(labels.word(dataset))
             for axes in row[len(metrics) :]:
                 axes.set_visible(False)
@@ -116,7 +118,8 @@ def _label(axes: Axes, metric: PlottedMetric, swept: str, x: Mapping[float, floa
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(list(x.values()), [f"{value:g}" for value in x])
-    axes.set_xlabel(swept.replace("_", " ").replace(".", ", "))
+    name = swept.replace("_", " ").replace(".", ", ")
+    axes.set_xlabel(name[:1].upper() + name[1:])
     axes.set_ylabel(metric.axis)
     if metric.triggered:
         axes.set_ylim(-4, 104)

@@ -35,7 +35,12 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     table = build_table(study, results)
     parts = tuple(_part(study, results, table, groups) for groups in by_model(table.attacked))
     is_any_weak = any(is_weak(study, results, group.scenario) for group in table.attacked)
-    notes = (*_NOTES, _WEAK) if is_any_weak else _NOTES
+    is_any_undefined = any(value is None for part in parts for row in part.rows for value in row.values())
+    notes = (
+        *_NOTES,
+        *((_WEAK,) if is_any_weak else ()),
+        *((f"{labels.DASH}: {labels.NO_FLIP_RATE}.",) if is_any_undefined else ()),
+    )
     brackets = (
         "In brackets the 95 % bootstrap interval over test rows."
         if table.seeds == 1
@@ -85,8 +90,11 @@ def _values(study: Study, results: Results, scenario: Scenario, seeds: int) -> I
     triggered = study.head(scenario.dataset).triggered
     clean = study.dataset_class(scenario.dataset).clean_metric
     for metric in (triggered.effect, triggered.success, triggered.floor, "robust_accuracy"):
-        if (cell := results.defined(scenario, scenario.attack, metric)) is not None:
+        cell = results.defined(scenario, scenario.attack, metric)
+        if cell is not None:
             yield metric, with_interval(cell, seeds) if metric == triggered.effect else cell.value
+        elif results.get(scenario, scenario.attack, metric) is not None:
+            yield metric, None
     if (cell := results.defined(scenario, CLEAN, clean)) is None:
         return
     yield clean, with_interval(cell, seeds)

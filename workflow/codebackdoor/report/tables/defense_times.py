@@ -22,11 +22,11 @@ _COLUMNS = (
     Column("defense", "Defense"),
     Column("jobs", "Jobs", "number"),
     Column("training", "Filtering and training, s", "seconds"),
-    Column("paper_training", "Paper, s", "seconds"),
-    Column("inference", "An input, ms", "number"),
-    Column("multiple", "Times undefended", "number"),
-    Column("paper_inference", "Paper, ms", "number"),
-    Column("paper_multiple", "Paper, times undefended", "number"),
+    Column("paper_training", "Paper, the same, s", "seconds"),
+    Column("inference", "Per input, ms", "number"),
+    Column("multiple", "Multiple of undefended", "number"),
+    Column("paper_inference", "Paper, per input, ms", "number"),
+    Column("paper_multiple", "Paper, multiple", "number"),
 )
 _NOTES = (
     "Wall-clock time of whole jobs over the inputs that they read, means over attacks, models and seeds: loading a "

@@ -137,7 +137,11 @@ def as_markdown(listing: Listing) -> str:
     lines = [f"# {listing.title}", ""]
     for part in listing.parts:
         ruler = ("---" if column.is_words else "---:" for column in part.columns)
-        lines += [f"## {part.title}", "", pipes(*(column.head for column in part.columns)), pipes(*ruler)]
+        lines += [f"## {part.title}", ""]
+        if not part.rows:
+            lines += ["Nothing to show.", ""]
+            continue
+        lines += [pipes(*(column.head for column in part.columns)), pipes(*ruler)]
         lines += [pipes(*(cell.replace("|", r"\|") for cell in cells)) for cells in part.texts()]
         lines.append("")
     return "\n".join([*lines, *(f"- {note}" for note in listing.notes)]) + "\n"

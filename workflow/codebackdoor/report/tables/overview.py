@@ -48,8 +48,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     parts = tuple(part for measure in _MEASURES if (part := _part(study, results, scenarios, measure, seeds)))
     marked = any(isinstance(value, Marked) for part in parts for row in part.rows for value in row.values())
     notes = (
-        f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
-        "ASR at its floor (below it, it taught the opposite backdoor) and no cost on clean rows.",
+        f"Values in percent, {'of one seed' if seeds == 1 else f'means over {seeds} seeds'}. A good defense has a flip "
+        "rate near zero, an ASR at its floor (below it, it taught the opposite backdoor) and no cost on clean rows.",
         "Mean and rank of a task: over its victims on which every applicable defense was run, for the defenses with a "
         f"value on each of them ({labels.NO_FLIP_RATE}). Rank: mean rank among these defenses; 1 is best. ASR − floor "
         "is averaged and ranked by its absolute value, so that an ASR above its floor and one below do not cancel out.",

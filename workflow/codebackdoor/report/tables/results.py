@@ -100,9 +100,10 @@ def build(study: Study, results: Results) -> ResultTable:
     defended = {name: scenario for group in groups for name, scenario in group.scenarios.items()}
     last = sorted((name for name in used if name not in first), key=lambda name: rank(defended[name]))
     seeds = len({scenario.seed for scenario in scenarios(experiment)})
-    entries = (entry for group in groups for line in group.lines for entry in line.entries.values())
+    entries = [entry for group in groups for line in group.lines for entry in line.entries.values()]
     marked = any(isinstance(entry, Cell) and entry.mark(seeds) for entry in entries)
-    notes = tuple(_notes(study, seeds, marked=marked))
+    undefined = any(isinstance(entry, Cell) and entry.value is None for entry in entries)
+    notes = tuple(_notes(study, seeds, marked=marked, undefined=undefined))
     return ResultTable(study.name, experiment.title, (*first, *last), tuple(groups), seeds, notes)
 
 
@@ -137,7 +138,7 @@ def _entry(study: Study, results: Results, scenario: Scenario, testset: str, met
     return results.get(scenario, testset, metric)
 
 
-def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
+def _notes(study: Study, seeds: int, *, marked: bool, undefined: bool) -> Iterator[str]:
     yield (
         "Values in percent; in brackets the 95 % bootstrap interval over test rows (one seed)."
         if seeds == 1
@@ -156,6 +157,8 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
     for task, baseline in sorted({study.task(name): study.dataset_class(name).baseline for name in datasets}.items()):
         yield f"Baseline of {labels.word(task)}: {baseline}."
     yield from dict.fromkeys(note for dataset in datasets for note in study.head(dataset).notes)
+    if undefined:
+        yield f"{labels.DASH}: undefined, for example because {labels.NO_FLIP_RATE}."
     for dash in study.experiment.dashes:
         if dash.reason:
             yield f"{labels.DASH} ({', '.join(map(labels.word, dash.variants.values()))}): {dash.reason}."

@@ -22,6 +22,12 @@ class Piece:
     marks: str
 
 
+def first_line(code: str) -> str:
+    """The first line of raw or lexed code, with an ellipsis if there are more."""
+    first, *rest = re.split(rf"\n|{'|'.join(MARKS)}", code.strip(), maxsplit=1)
+    return " ".join([*first.split(), *("…" for text in rest if text.strip())])
+
+
 def pieces(text: str, language: str, form: str, marks: Mapping[str, Sequence[tuple[int, int]]]) -> list[Piece]:
     """The text, with lines, split where a mark begins or ends; ``marks``: ranges of characters by name."""
     marked = [

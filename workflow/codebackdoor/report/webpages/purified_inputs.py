@@ -17,7 +17,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.html import environment
 from codebackdoor.report.study import Study, scenarios_shown
-from codebackdoor.report.webpages.layout import Piece, pieces
+from codebackdoor.report.webpages.layout import Piece, first_line, pieces
 from codebackdoor.types import CLEAN, CodeField, Example, Field, Poisoned, Span
 
 #: Maximum number of elements whose scores a page lists, and of characters of an element.
@@ -46,15 +46,30 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class ShownInput:
-    """One input: the kind of case, the method's conclusion, the predictions, and the texts."""
+    """One input: the kind of case, the method's conclusion, the predicted labels or the outputs, and the texts.
+
+    ``outputs``: the texts that the victim writes, and those that it should write, each with its name.
+    """
 
     heading: str
     conclusion: str
     truth: str
     predicted: str
     predicted_after: str
+    outputs: list[tuple[str, list[Piece]]]
     panels: list[Panel]
     elements: list[ScoredElement]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A test input before purification; ``label`` and ``target`` are the correct ones, ``aim`` is the attacker's."""
+
+    example: Example
+    trigger: Sequence[Span]
+    label: int | None
+    target: str | None
+    aim: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,66 +101,76 @@ class Purification:
     def inputs(self) -> Iterator[ShownInput]:
         """The first triggered inputs with a touched and with an untouched trigger, and two clean inputs likewise."""
         attack = self.scenario.attack
-        texts = {row.example.id: (row.example, row.spans, row.original_label) for row in self.triggered}
+        cases = [
+            _Case(row.example, row.spans, row.original_label, row.original_target, row.example.target)
+            for row in self.triggered
+        ]
         yield from self._cases(
             attack,
-            texts,
+            cases,
             ("An input with a trigger, which is found", "An input with a trigger, which is missed"),
         )
-        texts = {example.id: (example, (), example.label) for example in self.clean}
+        cases = [_Case(example, (), example.label, example.target) for example in self.clean]
         yield from self._cases(
-            CLEAN, texts, ("An input without a trigger, changed by mistake", "An input without a trigger, left alone")
+            CLEAN, cases, ("An input without a trigger, changed by mistake", "An input without a trigger, left alone")
         )
 
-    def _cases(
-        self,
-        testset: str,
-        texts: Mapping[str, tuple[Example, Sequence[Span], int | None]],
-        headings: tuple[str, str],
-    ) -> Iterator[ShownInput]:
+    def _cases(self, testset: str, cases: Sequence[_Case], headings: tuple[str, str]) -> Iterator[ShownInput]:
         purified = self.rows("purified", testset)
         before, after = self.rows("before", testset), self.rows("predictions", testset)
 
-        def first(is_touched: bool) -> str | None:
-            return next((id_ for id_ in texts if _touches(purified[id_], texts[id_][1]) == is_touched), None)
+        def first(is_touched: bool) -> _Case | None:
+            return next(
+                (case for case in cases if _touches(purified[case.example.id], case.trigger) == is_touched), None
+            )
 
-        for heading, id_ in zip(headings, (first(is_touched=True), first(is_touched=False)), strict=True):
-            if id_ is not None:
-                example, trigger, label = texts[id_]
-                yield self._shown_input(heading, example, trigger, label, (purified[id_], before[id_], after[id_]))
+        for heading, case in zip(headings, (first(is_touched=True), first(is_touched=False)), strict=True):
+            if case is not None:
+                id_ = case.example.id
+                yield self._shown_input(heading, case, (purified[id_], before[id_], after[id_]))
 
-    def _shown_input(
-        self,
-        heading: str,
-        example: Example,
-        trigger: Sequence[Span],
-        label: int | None,
-        rows: tuple[JsonRow, JsonRow, JsonRow],
-    ) -> ShownInput:
+    def _shown_input(self, heading: str, case: _Case, rows: tuple[JsonRow, JsonRow, JsonRow]) -> ShownInput:
         purified, before, after = rows
         touched = [Span(start, end, field) for field, start, end in purified["touched"]]
-        form, language = self._form, example.language
+        example, form, language = case.example, self._form, case.example.language
         panels = []
         for field, old in example.texts.items():
             if field in self.reads:
                 new, field_form = purified.get(field, old), "raw" if field == "query" else form
-                marks = {"trigger": _ranges(trigger, field), "touched": _ranges(touched, field)}
+                marks = {"trigger": _ranges(case.trigger, field), "touched": _ranges(touched, field)}
+                # a trigger in an unchanged text is still there
+                marks_after = {"trigger": marks["trigger"]} if new == old else {"new": _differences(old, new)}
                 panels.append(
                     Panel(
                         self.reads[field],
                         pieces(old, language, field_form, marks),
-                        pieces(new, language, field_form, {"new": _differences(old, new)}),
+                        pieces(new, language, field_form, marks_after),
                     )
                 )
         return ShownInput(
             heading,
             conclusion(purified["detail"], bool(touched)),
-            "" if label is None else self._label(label),
+            "" if case.label is None else self._label(case.label),
             self._prediction(before),
             self._prediction(after),
+            list(self._outputs(case, before, after)),
             panels,
-            scored_elements(purified["detail"], example, trigger),
+            scored_elements(purified["detail"], example, case.trigger),
         )
+
+    def _outputs(self, case: _Case, before: JsonRow, after: JsonRow) -> Iterator[tuple[str, list[Piece]]]:
+        """What the victim writes before and after purification, what is correct, and what the attacker wants."""
+        if not self.study.head(self.scenario.dataset).generates:
+            return
+        texts = {
+            "Output before": before["text"],
+            "Output after": after["text"],
+            "Correct output": case.target,
+            "Output that the attacker wants": case.aim,
+        }
+        for name, text in texts.items():
+            if text is not None:
+                yield name, pieces(text, case.example.language, self._form, {})
 
     @property
     def reads(self) -> Mapping[Field, str]:
@@ -161,9 +186,10 @@ class Purification:
         return f"label {label}" + (f" ({meaning})" if meaning else "")
 
     def _prediction(self, row: JsonRow) -> str:
-        if row.get("label") is not None:
-            return f"{self._label(row['label'])}, {100 * row['confidence']:.1f} % sure"
-        return f"{row['text']}"
+        """The predicted label; empty for a victim that predicts none."""
+        if row.get("label") is None:
+            return ""
+        return f"{self._label(row['label'])}, {100 * row['confidence']:.1f} % sure"
 
     @property
     def is_by_entropy(self) -> bool:
@@ -203,12 +229,14 @@ def render(study: Study, inputs: Sequence[Path]) -> str:
 
 
 def _target(study: Study, scenario: Scenario) -> str:
-    """The prediction that the attack aims for."""
+    """What the attacker wants the victim to do."""
+    if study.head(scenario.dataset).generates:
+        return "the model to write other code, which is shown below each input with a trigger"
     if not study.head(scenario.dataset).predicts_label or scenario.attack == NONE:
-        return "an output of the attacker's choice"
+        return "a prediction of the attacker's choice"
     target = int(study.variant("attacks", scenario.attack).get("target_label", 0))
     meaning = study.dataset_class(scenario.dataset).labels.get(target)
-    return f"label {target}" + (f" ({meaning})" if meaning else "")
+    return f"the model to predict label {target}" + (f" ({meaning})" if meaning else "")
 
 
 def conclusion(detail: JsonRow, is_touched: bool) -> str:
@@ -245,7 +273,7 @@ def scored_elements(detail: JsonRow, example: Example, trigger: Sequence[Span]) 
     elements = []
     for _, start, end, score, *second in highest:
         field: CodeField = "code_b" if second else "code"
-        text = " ".join(str(getattr(example, field))[start:end].split())
+        text = first_line(str(getattr(example, field))[start:end])
         text = text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
         in_trigger = any(Span(start, end, field).overlaps(span) for span in trigger)
         elements.append(ScoredElement(text, score, 100 * score / (highest[0][3] or 1), in_trigger))
