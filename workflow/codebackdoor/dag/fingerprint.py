@@ -57,8 +57,9 @@ def fingerprint(*modules: str, settings: Iterable[type[Settings]] = (), root: Pa
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name} {_read(name, root).digest}\n".encode())
-    for cls in settings:
-        digest.update(f"{cls.__qualname__} {_methods(cls, root)}\n".encode())
+    # without names, so that a class without methods of its own changes nothing
+    for methods in filter(None, (_methods(cls, root) for cls in settings)):
+        digest.update(f"{methods}\n".encode())
     libraries = {library for name in names for library in _read(name, root).libraries}
     for library in sorted(libraries):
         # builds with and without a local suffix (+cpu) count as the same version
