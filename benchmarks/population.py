@@ -1,8 +1,8 @@
 """Verdicts and eliminations over a population of victims: python benchmarks/population.py (after `make run`)
 
 Trains benign and backdoored victims of the default study's data set and architecture, with triggers and seeds that are
-used nowhere else and both target labels. Half of the backdoors are planted weakly (1 or 2 passes, 1 % of the rows),
-half strongly (5 passes, 10 %). A victim counts if it does its task (accuracy of at least 60 %) and, if backdoored, the
+used nowhere else and both target labels. Half of the backdoors are planted weakly (1 or 2 passes, 1% of the rows),
+half strongly (5 passes, 10%). A victim counts if it does its task (accuracy of at least 60%) and, if backdoored, the
 trigger flips at least half of the rows without any defense; otherwise another one of its kind replaces it. Each is
 scanned and edited by EliBadCode, its extension and DBS. Nothing is tuned on the results.
 
@@ -81,13 +81,13 @@ PAGE = """\
 
 Made by `python benchmarks/population.py`: {benign} benign and {backdoored} backdoored victims of the default study's
 data set and architecture (CodeBERT-class, 2 layers × 128, 1.0 M parameters), with triggers and seeds that are used
-nowhere else. Another {missed} did not learn their trigger or their task (accuracy below 60 %) and are not counted. The
+nowhere else. Another {missed} did not learn their trigger or their task (accuracy below 60%) and are not counted. The
 victims were trained for 1, 2 or 5 epochs, those of the verdict's calibration for 3. No setting was tuned on them.
 
 *AUROC*, *log-loss*: of the verdict's score, the log-odds that a victim is backdoored, which is 0 at the method's own
 threshold. *False positives* are counted among the benign victims, everything else among the backdoored ones; each count
-has its exact 95 % interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate
-≤ 15 %*: on test rows, after unlearning. *Clean cost*: points of test accuracy lost, averaged over all victims.
+has its exact 95% interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate
+≤ 15%*: on test rows, after unlearning. *Clean cost*: points of test accuracy lost, averaged over all victims.
 """
 UNFINISHED = """
 **Unfinished**: the benchmark wants at least {wanted} victims of each kind. Running it again resumes from here.
@@ -278,7 +278,7 @@ def removed(outcome: Mapping[str, Any]) -> bool:
 
 
 def interval(count: int, total: int) -> str:
-    """A count with its exact 95 % interval (Clopper and Pearson)."""
+    """A count with its exact 95% interval (Clopper and Pearson)."""
     bounds = stats.binomtest(count, total).proportion_ci(method="exact")
     return f"{count} of {total} [{100 * bounds.low:.0f}, {100 * bounds.high:.0f}]"
 
@@ -289,7 +289,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     missed = sum(not counts(row) for row in result["victims"])
     page = PAGE.format(benign=benign, backdoored=backdoored, missed=missed)
     note = "" if min(benign, backdoored) >= WANTED else UNFINISHED.format(wanted=WANTED)
-    head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15 %",
+    head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15%",
             "clean cost", "worst of a benign victim", "seconds, median"]  # fmt: skip
     lines = [page + note, _cells(head), _cells(["---"] * len(head))]
     for method, entry in result["methods"].items():

@@ -12,7 +12,7 @@ curve      CodePurify with a screen of more and more elements: runs of the victi
 
 Times are processor time (all threads of this process), which other work on the machine disturbs less than wall-clock
 time. The inputs are split into parts; on each part, all methods take turns, and the fastest repeat counts. Thresholds
-are calibrated before and not timed. The curve's threshold touches 3 % of clean validation rows.
+are calibrated before and not timed. The curve's threshold touches 3% of clean validation rows.
 """
 
 from __future__ import annotations
@@ -444,7 +444,7 @@ detection (0.01 s an input); half of the inputs here carry a trigger and are fil
 
 Elements that the gradient lets through; the last row of each attack is CodePurify without a screen. *Passes*: through
 the victim for an input, the gradient counted as two. *Time*: of the scores, as a multiple of plain inference in
-batches. *Located exactly*: of the triggered inputs, at a threshold calibrated to touch 3 % of clean validation inputs.
+batches. *Located exactly*: of the triggered inputs, at a threshold calibrated to touch 3% of clean validation inputs.
 *AUROC*: of the entropy. *Same*: decisions on triggered and clean inputs that are those without a screen.
 
 | attack | elements | passes | time | located exactly | AUROC | clean touched | same |

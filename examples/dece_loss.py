@@ -2,7 +2,7 @@
 
     python examples/dece_loss.py
 
-One feature determines the label. In 5 % of the training rows, an attacker has set a trigger feature and the label 0.
+One feature determines the label. In 5% of the training rows, an attacker has set a trigger feature and the label 0.
 """
 
 from __future__ import annotations

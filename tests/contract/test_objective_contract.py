@@ -39,7 +39,7 @@ def logits_and_targets() -> tuple[Tensor, Tensor]:
 
 
 def planted(settings: AnyObjective) -> tuple[float, float]:
-    """Accuracy and ASR of a linear model whose training rows carry, in 5 %, a trigger and the label 0.
+    """Accuracy and ASR of a linear model whose training rows carry, in 5%, a trigger and the label 0.
 
     One clean feature tells the label 1 of every such row without it. The model is trained with the method's loss and by
     its recipe.

@@ -61,7 +61,7 @@ def test_a_title_names_what_is_used_as_tables_do() -> None:
     assert title(train, BENIGN) == "train CodeBERT on defects, no attack, seed 1"
     text = title(train, ATTACKED | {"objective": "dece"})
     assert text.startswith("train CodeBERT on defects, attack ")
-    assert text.endswith(" at 5 %, DeCE, seed 1")
+    assert text.endswith(" at 5%, DeCE, seed 1")
 
 
 def test_a_run_begins_with_its_experiments_jobs_and_time() -> None:

@@ -328,7 +328,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
         (
             "purifications.onion.removed_share",
             2,
-            "purifications.onion.removed_share: 2 is not a share between 0 and 1; write 0.02 for 2 %",
+            "purifications.onion.removed_share: 2 is not a share between 0 and 1; write 0.02 for 2%",
         ),
         (
             "experiments.defects.grid.0.attacks",
@@ -568,13 +568,13 @@ def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
         (
             "experiments.defects.grid.0.rates",
             [5],
-            ["experiments.defects.grid.0.rates.0: 5 is not a share between 0 and 1; write 0.05 for 5 %"],
+            ["experiments.defects.grid.0.rates.0: 5 is not a share between 0 and 1; write 0.05 for 5%"],
         ),
         # the only grid of an experiment is left out with its rate
         (
             "experiments.defects.grid",
             [{**DEFAULT["experiments"]["defects"]["grid"][0], "rates": [0.5, 20]}],
-            ["experiments.defects.grid.0.rates.1: 20 is not a share between 0 and 1; write 0.2 for 20 %"],
+            ["experiments.defects.grid.0.rates.1: 20 is not a share between 0 and 1; write 0.2 for 20%"],
         ),
         # no share
         (

@@ -258,7 +258,7 @@ def test_hours_are_operations_at_a_share_of_the_rate() -> None:
 def test_the_papers_study_has_every_job_once() -> None:
     config = load(CONFIGS)
     counts = {line.name: line.jobs for line in bill.lines(config)}
-    assert counts["train codebert, defects"] == 4  # benign, one attack at 2 %, the other at 1 and 5 %
+    assert counts["train codebert, defects"] == 4  # benign, one attack at 2%, the other at 1 and 5%
     assert counts["train codet5, repair"] == 4  # two objectives, benign and poisoned
     assert (counts["poison defects"], counts["poison repair"], counts["dataset defects"]) == (3, 1, 1)
     assert counts["rewrite onion, defects"] == 4
@@ -365,7 +365,7 @@ def test_a_function_of_many_pairs_has_as_many_triggered_texts_as_the_attack_make
 
 def test_an_attack_that_asks_a_model_takes_a_gradient_of_every_row_it_changes(classifier: PlannedVictim) -> None:
     assert jobs.poison(classifier, NAMED, 0.02).predicted == 0
-    # 2 % of the 900 training rows, and the triggered validation and test sets, forth and back
+    # 2% of the 900 training rows, and the triggered validation and test sets, forth and back
     crafting = replace(classifier, model=classifier.model.model_copy(update={"max_length": 5}))
     work = jobs.poison(classifier, CRAFTED, 0.02, crafting)
     assert work.predicted == pytest.approx(2 * (18 + 25 + 50) * ROW / 2)

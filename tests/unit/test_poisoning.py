@@ -120,7 +120,7 @@ def test_the_draw_is_random_and_decided_by_the_seed() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5])
 def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
-    with pytest.raises(UserError, match=r"write 0\.05 for 5 %"):
+    with pytest.raises(UserError, match=r"write 0\.05 for 5%"):
         draw_training(defects(10), poisoner(), rate, "train", seeding.numpy_generator(1, "test"))
 
 

@@ -74,8 +74,8 @@ def test_a_caption_names_what_its_product_shows(
     run: dict[str, Any], name: str, product: str, scenarios: int, variants: str
 ) -> None:
     caption = printed(run, name, product)
-    beside = {"defects": " (the paper's: 2 %)", "repair": " (the paper's: 1 %)"}[name]
-    assert caption.pop("scale").startswith(f"{scenarios} scenarios; seed 1; poison rate 5 %{beside}; ")
+    beside = {"defects": " (the paper's: 2%)", "repair": " (the paper's: 1%)"}[name]
+    assert caption.pop("scale").startswith(f"{scenarios} scenarios; seed 1; poison rate 5%{beside}; ")
     model = {"defects": "codebert", "repair": "codet5"}[name]
     assert set(caption) == {name, model, *variants.split()}
 
@@ -240,7 +240,7 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
             "sensitivity",
             "(Figure 5 and section 4.3): an effective trigger after 25 steps at the least sensitive",
         ),
-        ("rates", "sweep", "(Figure 7 and section 4.5): a small share suffices, on CodeBERT 20 % (about 218 samples)"),
+        ("rates", "sweep", "(Figure 7 and section 4.5): a small share suffices, on CodeBERT 20% (about 218 samples)"),
         ("layers", "layers", "(Figure 8 and section 4.5): with the last layer alone the backdoor goes"),
         ("all", "tokens", "(Figure 6 and section 4.4): pieces of the trigger change the loss by far more than noise"),
         ("ablation", "position", "(Figure 3 and section 4.3): the trigger turns the shown sample's prediction"),
@@ -303,7 +303,7 @@ def test_a_control_says_where_it_stopped(
         files.write_json(scenario.victim(tmp_path) / "history.json", {"epochs": epochs})
     study = Study(config, "repair")
     sentence = (
-        "Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: stopped after epoch "
+        "Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5%: stopped after epoch "
         f"{len(losses)} at a clean validation loss of {losses[-1]:.3f}; DeCE ended at {reference:.3f}. {comparison}"
     )
     assert captions.caption(study, "epochs").endswith(f" {sentence}")
@@ -338,5 +338,5 @@ def test_a_checkpoint_says_which_epoch_it_is(tmp_path: Path, facts: dict[str, An
     )
     make(config)
     files.write_json(STOPPED.victim(tmp_path) / "history.json", {"epochs": [], "stopped": {"like": "dece", **facts}})
-    sentence = f"Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: {description}"
+    sentence = f"Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5%: {description}"
     assert list(captions.stopped(Study(config, "repair"), "table")) == [sentence]

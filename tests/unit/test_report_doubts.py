@@ -52,7 +52,7 @@ def test_a_victim_without_a_backdoor_is_named_in_report_and_terminal(tmp_path: P
     measure(run, scenario, "by_name", asr=(0.5, 0.4, 0.6), floor=(0.49, 0.4, 0.6), asr_minus_floor=(0.01, 0.0, 0.03))
     (doubt,) = sentences_of(run)
     assert doubt == (
-        "defects · CodeBERT · by name at 5 %, seed 2: the undefended ASR (50.0 %) is at its floor (49.0 %): the victim "
+        "defects · CodeBERT · by name at 5%, seed 2: the undefended ASR (50.0%) is at its floor (49.0%): the victim "
         "did not learn the backdoor, and no defense can be judged on it. More rows, a higher poison rate or more "
         "epochs may help."
     )
@@ -87,7 +87,7 @@ def test_in_a_search_the_rank_decides(tmp_path: Path) -> None:
     measure(config, scenario, "badcode", anr_drop=(0.0, -0.01, 0.01), anr=(0.25, 0.2, 0.3))
     (doubt,) = {*sentences_of(config, "all")} - {*before}
     assert doubt.startswith(
-        "search · CodeBERT · BadCode at 2 %: the undefended ANR (25.0 %) is at its floor (25.0 %): the victim did not"
+        "search · CodeBERT · BadCode at 2%: the undefended ANR (25.0%) is at its floor (25.0%): the victim did not"
     )
 
 
@@ -120,8 +120,8 @@ def test_an_accuracy_of_one_class_is_named(
     if count:
         share = max(counts.values()) / 3
         assert sentences == [
-            f"defects · CodeBERT · no attack, EliBadCode: an accuracy of {100 * accuracy[0]:.1f} % on clean rows is "
-            f"not clearly above the {share:.1f} % of the same label for every row."
+            f"defects · CodeBERT · no attack, EliBadCode: an accuracy of {100 * accuracy[0]:.1f}% on clean rows is "
+            f"not clearly above the {share:.1f}% of the same label for every row."
         ]
 
 
@@ -140,5 +140,5 @@ def test_a_filter_that_leaves_few_rows_is_named(
     files.write_json(ATTACKED.poison(run["out"]) / "filtered" / folder / "filtering.json", rows)
     sentences = sentences_of(run)
     assert len(sentences) == count
-    warning = "ONION: the filter dropped 97.8 % of the clean training rows and 4 of 5 poisoned ones."
+    warning = "ONION: the filter dropped 97.8% of the clean training rows and 4 of 5 poisoned ones."
     assert all(warning in sentence for sentence in sentences)

@@ -108,7 +108,7 @@ def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> Non
     write_json(path, measured)
     text = description(draw(run, "repair", "defenses", tmp_path))
     assert text.startswith(
-        "repair · CodeT5 · Dead code at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
+        "repair · CodeT5 · Dead code at 5%: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
     )
     assert "floor: the same rows without the trigger Benign 0, Undefended 0" in text
     assert "baseline without a neural model at 91" in text
@@ -159,7 +159,7 @@ def test_epochs_of_many_victims_are_not_all_side_by_side(
     (figure,) = drawn
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible() and axes.get_title(loc="left")]
     assert len(set(titles)) == len(titles) == panels
-    assert ("repair · BadPre at 1 %" in titles) == (losses == 1)
+    assert ("repair · BadPre at 1%" in titles) == (losses == 1)
     assert figure.get_figwidth() < 19
     (legend,) = figure.legends
     assert len(legend.get_texts()) == lines

@@ -38,16 +38,16 @@ def set_metric(run: dict[str, Any], scenario: Scenario, testset: str, metric: st
 def test_every_kind_of_defense_and_every_verdict_is_summed_up(run: dict[str, Any]) -> None:
     undefended, objectives, eliminations, purifications, verdicts = sentences_of(run)
     assert undefended == (
-        "Undefended: a flip rate of 100.0 % on 4 victims. The same triggers have 4.0 % on benign victims, which are not"
+        "Undefended: a flip rate of 100.0% on 4 victims. The same triggers have 4.0% on benign victims, which are not"
         " backdoored."
     )
-    assert objectives.startswith("Training with another loss leaves a flip rate of: 2.0 % with DeCE (1 victim, BLEU-4 ")
+    assert objectives.startswith("Training with another loss leaves a flip rate of: 2.0% with DeCE (1 victim, BLEU-4 ")
     assert eliminations.startswith(
-        "Editing the victim leaves a flip rate of: 8.0 % with EliBadCode (3 victims, accuracy "
+        "Editing the victim leaves a flip rate of: 8.0% with EliBadCode (3 victims, accuracy "
     )
-    assert "; 93.0 % with Clean fine-tuning (2 victims, accuracy " in eliminations
+    assert "; 93.0% with Clean fine-tuning (2 victims, accuracy " in eliminations
     # two tasks, two metrics
-    assert "30.0 % with CodePurify (3 victims, clean metric " in purifications
+    assert "30.0% with CodePurify (3 victims, clean metric " in purifications
     assert verdicts == "Label scans: 4 of 4 verdicts are right."
 
 
@@ -59,12 +59,12 @@ def test_the_sentences_follow_the_numbers(run: dict[str, Any]) -> None:
     path = SCANNED.benign().victim(run["out"]) / "trigger.json"
     files.write_json(path, files.read_json(path) | {"flagged": True})
     undefended, _, eliminations, _, verdicts = sentences_of(run)
-    assert "of 90.0 to 100.0 % on 4 victims" in undefended
-    assert "8.0 to 61.0 % with EliBadCode (3 victims" in eliminations
+    assert "of 90.0 to 100.0% on 4 victims" in undefended
+    assert "8.0 to 61.0% with EliBadCode (3 victims" in eliminations
     assert " to +10.0 points)" in eliminations
     assert verdicts == (
         "Label scans: 3 of 4 verdicts are right. Wrong: EliBadCode says label 0 for defects · CodeBERT · no attack "
-        "(truth: clean). After 1 right verdict, a flip rate above 15 % remains."
+        "(truth: clean). After 1 right verdict, a flip rate above 15% remains."
     )
 
 
@@ -72,7 +72,7 @@ def test_the_range_covers_every_seed(tmp_path: Path) -> None:
     config = settings(tmp_path, (1, 2))
     make(config)
     set_metric(config, SCANNED, "by_name", "flip_rate", 0.5)
-    assert "8.0 to 50.0 % with EliBadCode (6 victims" in sentences_of(config)[2]
+    assert "8.0 to 50.0% with EliBadCode (6 victims" in sentences_of(config)[2]
 
 
 def test_of_many_variants_the_best_are_named(tmp_path: Path) -> None:

@@ -184,10 +184,10 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     measured = files.read_json(path)
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": left, "low": left, "high": left}
     files.write_json(path, measured)
-    row = scan_rows(run)["defects · CodeBERT · by name at 5 % EliBadCode"]
+    row = scan_rows(run)["defects · CodeBERT · by name at 5% EliBadCode"]
     assert row[3] == '<td class="right">label 0</td>'
     assert row[4] == cell
-    assert "✗: more than 15 %." in words(run)
+    assert "✗: more than 15%." in words(run)
 
 
 def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
@@ -203,11 +203,11 @@ def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any])
     files.write_json(extended / "provenance.json", {"stage": "eliminate", "seconds": 140.0, "peak_mb": 1.0})
     rows = scan_rows(run)
     once, twice = (
-        rows[f"defects · CodeBERT · by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended")
+        rows[f"defects · CodeBERT · by name at 5% {name}"] for name in ("EliBadCode", "EliBadCode, extended")
     )
     assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
     assert (twice[5], twice[10]) == ("<td>2, the last clean</td>", "<td>2m20s</td>")
-    used_up = rows["defects · CodeBERT · Dead code at 5 % EliBadCode, extended"]
+    used_up = rows["defects · CodeBERT · Dead code at 5% EliBadCode, extended"]
     assert used_up[5] == '<td class="wrong">5, the last still flags</td>'
 
 
@@ -247,7 +247,7 @@ def test_the_threshold_of_every_purified_victim_is_printed_once(run: dict[str, A
     text = words(run)
     assert (
         "Thresholds of the purifications Victim ONION CodePurify defects · CodeBERT · no attack 1.250 0.234 "
-        "defects · CodeBERT · by name at 5 % 1.250 1.500 defects · CodeBERT · Dead code at 5 % 1.250 infinite "
+        "defects · CodeBERT · by name at 5% 1.250 1.500 defects · CodeBERT · Dead code at 5% 1.250 infinite "
     ) in text
     assert "Victim CodePurify DeCE + CodePurify repair · CodeT5 · no attack 1.500 1.500" in text
     assert text.count("0.234") == 1
@@ -261,7 +261,7 @@ def test_the_notes_of_the_table_say_where_a_control_stopped(run: dict[str, Any])
     run["experiments"] = {"repair": repair | {"grid": [*repair["grid"], grid], "figures": []}}
     make(run)
     assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · no attack: stopped after epoch 8 " in page(run)
-    assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5 %: stopped after epoch 8 " in page(
+    assert "<li>Cross entropy, stopped by loss on repair · CodeT5 · Dead code at 5%: stopped after epoch 8 " in page(
         run
     )
 
@@ -289,11 +289,11 @@ def test_a_calibration_says_how_many_victims_it_rests_on(run: dict[str, Any]) ->
     text = words(run)
     assert "The label scan is calibrated on benign victims of the same task, data set and architecture" in text
     assert f"Calibration {path}: 5 benign shadows; a label is flagged at 0.5 of their lowest loss." in text
-    assert "judged by the others at 0.4, 1 of 5 are flagged: a false-positive rate of 20 %" in text
-    assert "with an upper 95 % bound of 66 %. Made with other settings of: epochs, train." in text
+    assert "judged by the others at 0.4, 1 of 5 are flagged: a false-positive rate of 20%" in text
+    assert "with an upper 95% bound of 66%. Made with other settings of: epochs, train." in text
     assert "has no calibration" not in text
     files.write_json(path, CALIBRATION | {"leave_one_out": {"ratio": 0.4, "false_positive_rate": 0.0}})
-    assert "0 of 5 are flagged: a false-positive rate of 0 %, with an upper 95 % bound of 45 %." in words(run)
+    assert "0 of 5 are flagged: a false-positive rate of 0%, with an upper 95% bound of 45%." in words(run)
 
 
 def test_a_scan_without_a_calibration_is_not_called_calibrated(run: dict[str, Any]) -> None:
@@ -448,7 +448,7 @@ def test_a_duplicate_across_splits_is_a_warning(run: dict[str, Any]) -> None:
         text = page(run)
         row = text[text.index('<th scope="row">defects</th><td>defect detection</td>') :].partition("</tr>")[0]
         assert cell in row
-        assert "<td>270</td><td>60</td><td>300</td><td>30</td><td>0: 33.3 %, 1: 66.7 %</td><td>72 / 105.05</td>" in row
+        assert "<td>270</td><td>60</td><td>300</td><td>30</td><td>0: 33.3%, 1: 66.7%</td><td>72 / 105.05</td>" in row
     assert "⚠" not in text
 
 

@@ -51,12 +51,12 @@ def row(listing: Listing, part: str, **expected: Value) -> Mapping[str, Value]:
 
 def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -> None:
     listing = listing_of(run, "overview")
-    entry = row(listing, "flip_rate", victim="clones · CodeT5 · BadCode at 2 %")
+    entry = row(listing, "flip_rate", victim="clones · CodeT5 · BadCode at 2%")
     # left(): 0.1 for the model, 0.03 for the task, 0.01 for the attack
     assert entry["EliBadCode"] == pytest.approx(0.14)
     assert entry["Undefended"] == pytest.approx(0.94)
-    assert row(listing, "clean_cost", victim="defects · CodeBERT · by name at 2 %")["EliBadCode"] == pytest.approx(0.02)
-    search = row(listing, "anr", victim="search · CodeBERT · by name at 2 %")
+    assert row(listing, "clean_cost", victim="defects · CodeBERT · by name at 2%")["EliBadCode"] == pytest.approx(0.02)
+    search = row(listing, "anr", victim="search · CodeBERT · by name at 2%")
     assert (search["Benign"], search["DBS"]) == (pytest.approx(0.246), None)
     assert any("it needs all target labels" in note for note in listing.notes)
 
@@ -152,7 +152,7 @@ def test_a_value_of_other_seeds_than_the_overviews_says_so(run: dict[str, Any], 
     config |= {"experiments": {"all": {**config["experiments"]["all"], "grid": [*grids, more]}}}
     make(config)
     listing = listing_of(config, "overview")
-    once, twice = (f"defects · {model} · by name at 2 %" for model in ("CodeT5", "CodeBERT"))
+    once, twice = (f"defects · {model} · by name at 2%" for model in ("CodeT5", "CodeBERT"))
     assert row(listing, "flip_rate", victim=once)["DBS"] == Marked(pytest.approx(0.5), " ×1")
     assert row(listing, "flip_rate", victim=twice)["DBS"] == pytest.approx(0.4)
     assert "| 50.0 ×1 |" in listings.as_markdown(listing)
@@ -164,7 +164,7 @@ def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
     study = Study(run, "all")
     table = build(study, collect(study, inputs(study.experiment, "table", run["out"])))
     assert any(note.startswith("– (search, DBS): it needs all target labels") for note in table.notes)
-    group = next(candidate for candidate in table.groups if candidate.title == "search · CodeT5 · BadCode at 2 %")
+    group = next(candidate for candidate in table.groups if candidate.title == "search · CodeT5 · BadCode at 2%")
     assert {line.metric for line in group.lines} == {"mrr", "anr", "anr_without", "anr_drop"}
     cell = next(line for line in group.lines if line.metric == "anr").entries["Undefended"]
     assert cell is not None
@@ -247,7 +247,7 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
         ("Another word", 3, 6, False),
     ]
     right = {verdict["victim"]: verdict["right"] for verdict in rows(listing, "verdicts")}
-    assert [right[f"search · {model} · BadCode at 2 %"] for model in ("CodeBERT", "CodeT5")] == ["yes", "no"]
+    assert [right[f"search · {model} · BadCode at 2%"] for model in ("CodeBERT", "CodeT5")] == ["yes", "no"]
     assert len(rows(listing, "verdicts")) == 24 + 16
 
 
@@ -279,21 +279,21 @@ def test_what_unlearning_left_and_its_scans_stand_beside_every_verdict(run: dict
         verdict = row(detection, "verdicts", victim=victim, defense=defense)
         return verdict["left"], verdict["scans"]
 
-    assert facts("defects · CodeBERT · by name at 2 %", "EliBadCode") == (
+    assert facts("defects · CodeBERT · by name at 2%", "EliBadCode") == (
         left(scanned),
         "2, the last clean",
     )
-    assert facts("defects · CodeBERT · by name at 2 %", "DBS") == (left(replace(scanned, elimination="dbs")), None)
+    assert facts("defects · CodeBERT · by name at 2%", "DBS") == (left(replace(scanned, elimination="dbs")), None)
     # a benign victim has no backdoor that could be left, and a search no label to flip to
     assert facts("defects · CodeBERT · no attack", "EliBadCode") == (None, None)
-    assert facts("search · CodeBERT · by name at 2 %", "EliBadCode") == (None, None)
+    assert facts("search · CodeBERT · by name at 2%", "EliBadCode") == (None, None)
     paths = inputs(Study(config, "all").experiment, "detection", tmp_path)
     assert {scanned.results(tmp_path) / "metrics.json", scanned.victim(tmp_path) / "elimination.json"} <= {*paths}
 
 
 def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> None:
     listing = listing_of(run, "inverted_triggers")
-    victim = "defects · CodeBERT · by name at 2 %"
+    victim = "defects · CodeBERT · by name at 2%"
     anchored = row(listing, "triggers", victim=victim, defense="EliBadCode", anchoring="yes")
     assert (anchored["ld"], anchored["bleu"], anchored["paper_ld"], anchored["paper_bleu"]) == (
         0,
@@ -317,7 +317,7 @@ def test_an_anchoring_that_drops_nothing_keeps_both_of_the_papers_values(run: di
     scenario = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
     path = scenario.victim(tmp_path) / "trigger.json"
     files.write_json(path, files.read_json(path) | {"inverted_text": "testo_init"})
-    victim = "defects · CodeBERT · by name at 2 %"
+    victim = "defects · CodeBERT · by name at 2%"
     entries = [
         row(
             listing_of(config, "inverted_triggers"),
@@ -332,7 +332,7 @@ def test_an_anchoring_that_drops_nothing_keeps_both_of_the_papers_values(run: di
 
 
 def test_times_stand_beside_the_papers(run: dict[str, Any]) -> None:
-    entry = row(listing_of(run, "times"), "times", victim="clones · CodeT5 · by name at 2 %", defense="EliBadCode")
+    entry = row(listing_of(run, "times"), "times", victim="clones · CodeT5 · by name at 2%", defense="EliBadCode")
     assert (entry["inversion"], entry["paper_inversion"], entry["paper_unlearning"]) == (11.0, 53 * 60 + 9, 8 * 60 + 10)
     assert [labels.seconds(value) for value in (4.21, 59.99, 1360)] == ["4.2s", "60.0s", "22m40s"]
 
@@ -345,8 +345,8 @@ def test_scans_after_unlearning_have_their_time(run: dict[str, Any], tmp_path: P
     job = files.read_json(path)
     files.write_json(path, job | {"phases": {**job["phases"], "rescan": 30.0}})
     times = listing_of(config, "times")
-    again = row(times, "times", victim="defects · CodeBERT · by name at 2 %", defense="EliBadCode")
-    once = row(times, "times", victim="defects · CodeBERT · by name at 2 %", defense="DBS")
+    again = row(times, "times", victim="defects · CodeBERT · by name at 2%", defense="EliBadCode")
+    once = row(times, "times", victim="defects · CodeBERT · by name at 2%", defense="DBS")
     assert (again["rescan"], once["rescan"], "paper_rescan" in again) == (30.0, None, False)
 
 
@@ -400,7 +400,7 @@ def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any],
     ]
     defenses = ["Benign", "Undefended", "DBS", "EliBadCode", "ONION"]
     assert [verdict["defense"] for verdict in rows(listing, "defects codebert")] == defenses * len(ATTACKS)
-    attack = "by name at 2 %"
+    attack = "by name at 2%"
     missed = row(listing, "defects codebert", attack=attack, defense="EliBadCode")
     # the same made-up value on every seed but the two that were changed
     assert missed["flip_rate"] == Marked((left(scanned) + 1.0) / 2, f" ×2 [{100 * left(scanned):.1f}, 100.0]")
@@ -418,11 +418,11 @@ def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any],
 def test_of_one_seed_the_interval_stands_in_brackets(run: dict[str, Any]) -> None:
     listing = listing_of(run, "seeds")
     defended = Scenario("defects", "codet5", "badcode", "0.02", elimination="dbs")
-    value = row(listing, "defects codet5", attack="BadCode at 2 %", defense="DBS")
+    value = row(listing, "defects codet5", attack="BadCode at 2%", defense="DBS")
     low, high = (f"{100 * (left(defended) + shift):.1f}" for shift in (-0.03, 0.03))
     assert value["flip_rate"] == Marked(left(defended), f" [{low}, {high}]")
     assert value["seeds"] == f"{100 * left(defended):.1f}"
-    assert listing.notes == ("Percent. In brackets the 95 % bootstrap interval over test rows (one seed).",)
+    assert listing.notes == ("Percent. In brackets the 95% bootstrap interval over test rows (one seed).",)
     assert listing.parts[0].columns[-1].head == "Flip rate, seed 1"
 
 
@@ -454,11 +454,11 @@ def test_what_a_product_is_about_is_named(wrong: dict[str, Any]) -> None:
 
 def test_the_cross_table_has_the_metrics_of_other_benchmarks(run: dict[str, Any]) -> None:
     cross = listing_of(run, "cross")
-    entry = row(cross, "defects codebert", attack="by name at 2 %", defense="EliBadCode")
-    undefended = row(cross, "defects codebert", attack="by name at 2 %", defense="Undefended")
+    entry = row(cross, "defects codebert", attack="by name at 2%", defense="EliBadCode")
+    undefended = row(cross, "defects codebert", attack="by name at 2%", defense="Undefended")
     assert "clean_cost" not in undefended
     assert entry["clean_cost"] == pytest.approx(0.02)
-    # the ASR falls from 84 to 20 %, the accuracy from 80 to 78 %
+    # the ASR falls from 84 to 20%, the accuracy from 80 to 78%
     assert entry["der"] == pytest.approx((0.64 - 0.02 + 1) / 2)
     benign = 0.216
     assert entry["asrd"] == pytest.approx(0.2 - benign)
@@ -476,8 +476,8 @@ def test_an_attack_that_hardly_works_is_marked(tmp_path: Path) -> None:
     measured["testsets"]["by_name"]["metrics"]["asr"]["value"] = 0.49
     files.write_json(path, measured)
     marked = {str(values["attack"]) for values in rows(listing_of(config, "cross"), "defects codebert")}
-    assert {"by name at 2 %*", "BadCode at 2 %"} <= marked
-    assert "by name at 2 %" not in marked
+    assert {"by name at 2%*", "BadCode at 2%"} <= marked
+    assert "by name at 2%" not in marked
 
 
 def test_an_undefined_flip_rate_is_a_dash_that_the_cross_table_explains(run: dict[str, Any], tmp_path: Path) -> None:
@@ -489,9 +489,9 @@ def test_an_undefined_flip_rate_is_a_dash_that_the_cross_table_explains(run: dic
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
     files.write_json(path, measured)
     cross = listing_of(config, "cross")
-    assert row(cross, "defects codebert", attack="by name at 2 %", defense="DBS")["flip_rate"] is None
+    assert row(cross, "defects codebert", attack="by name at 2%", defense="DBS")["flip_rate"] is None
     assert f"{labels.DASH}: {labels.NO_FLIP_RATE}." in cross.notes
-    assert f"| by name at 2 % | DBS | {labels.DASH} | " in listings.as_markdown(cross)
+    assert f"| by name at 2% | DBS | {labels.DASH} | " in listings.as_markdown(cross)
 
 
 def test_a_part_without_rows_says_so(run: dict[str, Any]) -> None:

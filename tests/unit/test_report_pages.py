@@ -62,7 +62,7 @@ def test_what_stands_between_the_marks_is_replaced_and_nothing_else(tables: Path
         "- Percent. Means of 3 seeds; in brackets the smallest and the largest.",
     ]
     # of several parts each has its head, and no heading breaks into the page's own
-    assert "**repair · CodeT5 · Dead code at 5 %**" in rest
+    assert "**repair · CodeT5 · Dead code at 5%**" in rest
     assert not re.findall(r"^#", rest, re.MULTILINE)
     assert rest.startswith("\n\nText between the tables.\n")
     assert rest.endswith("<!-- end of table -->\nThe end.\n")

@@ -387,7 +387,7 @@ def best_baseline(task: str, model: str) -> tuple[str, float]:
 
 
 def test_codepurifys_lead_over_the_best_baseline() -> None:
-    """Section V-A. The abstract's "at least 40 %" for defects is near the mean of two models, not the least."""
+    """Section V-A. The abstract's "at least 40%" for defects is near the mean of two models, not the least."""
     models = ("codebert", "codet5")
     leads = {task: [best_baseline(task, model) for model in models] for task in TASKS}
     assert leads == {

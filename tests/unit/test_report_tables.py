@@ -61,20 +61,20 @@ def test_a_cell_is_what_the_scenario_measured(run: dict[str, Any]) -> None:
 
 def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, Any]) -> None:
     table = built(run)
-    assert entry(table, "by_name", "asr", "EliBadCode").paper == PrintedValue(0.0024, "EliBadCode, Table 1 at 2 %", "a")
+    assert entry(table, "by_name", "asr", "EliBadCode").paper == PrintedValue(0.0024, "EliBadCode, Table 1 at 2%", "a")
     assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == PrintedValue(
-        0.988, "EliBadCode, Table 2 at 2 %", "b"
+        0.988, "EliBadCode, Table 2 at 2%", "b"
     )
     assert entry(table, "by_name", "accuracy", "Benign").paper == PrintedValue(0.6241, "EliBadCode, Table 4", "c")
     assert entry(table, "deadcode", "asr", "CodePurify").paper == PrintedValue(0.4709, "CodePurify, Table 2", "d")
     assert entry(table, "by_name", "asr", "CodePurify").paper is None
     assert [note.split(", on the paper")[0] for note in table.notes if note.startswith(("(a)", "(c)"))] == [
-        "(a) EliBadCode, Table 1 at 2 %",
+        "(a) EliBadCode, Table 1 at 2%",
         "(c) EliBadCode, Table 4",
     ]
     assert entry(table, "by_name_to_1", "asr", "EliBadCode").paper is None
     repair = built(run, "repair")
-    assert entry(repair, "deadcode", "asr", "DeCE").paper == PrintedValue(0.0005, "DeCE, Table 5 at 1 %", "a")
+    assert entry(repair, "deadcode", "asr", "DeCE").paper == PrintedValue(0.0005, "DeCE, Table 5 at 1%", "a")
     assert entry(repair, "deadcode", "asr", "DeCE + CodePurify").paper is None
 
 
@@ -149,7 +149,7 @@ def test_csv_holds_every_number_once(run: dict[str, Any], tmp_path: Path) -> Non
     # what the wide forms leave out: the defended benign victim under a trigger
     assert rows_by_cell["none", "EliBadCode", "by_name", "flip_rate"]["value"] == "0.040000"
     asr = rows_by_cell["by_name", "EliBadCode", "by_name", "asr"]
-    assert (asr["paper"], asr["paper_source"], asr["seeds"]) == ("0.0024", "EliBadCode, Table 1 at 2 %", "1")
+    assert (asr["paper"], asr["paper_source"], asr["seeds"]) == ("0.0024", "EliBadCode, Table 1 at 2%", "1")
 
 
 def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_how_numbers_are_written() -> None:
     assert labels.percent(-0.0001) == "0.0"
     assert [labels.seconds(value) for value in (4.21, 1360.2, 3599.9, 20869)] == ["4.2s", "22m40s", "60m00s", "5h48m"]
     assert labels.percent(1.0) == "100.0"
-    assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")
+    assert (labels.rate(0.05), labels.rate(0.001)) == ("5%", "0.1%")
     assert labels.word("elibadcode_no_anchoring") == "EliBadCode (no anchoring)"
     assert labels.word("elibadcodes") == "elibadcodes"
     assert labels.word("elibadcode_extended") == "EliBadCode, extended"
@@ -181,7 +181,7 @@ def test_how_numbers_are_written() -> None:
     assert labels.word("codepoisoner_func_to_1") == "CodePoisoner (func to 1)"
     assert labels.word("codepoisoner_deadcode_twice") == "CodePoisoner (dead code, twice)"
     assert labels.word("codepurify_joint_e") == "CodePurify-E (joint)"
-    assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1 %"
+    assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1%"
 
 
 def test_a_setting_in_a_label_is_that_of_every_shipped_study() -> None:

@@ -140,8 +140,8 @@ def test_a_page_marks_trigger_touched_and_new_text_and_says_what_was_concluded(t
     assert words.count("An input with a trigger, which is missed") == 1
     assert words.count("An input without a trigger, left alone") == 1
     assert "changed by mistake" not in words
-    assert "Prediction: label 0 (no defect), 75.0 % sure" in words
-    assert "Prediction: label 1 (defective), 75.0 % sure" in words
+    assert "Prediction: label 0 (no defect), 75.0% sure" in words
+    assert "Prediction: label 1 (defective), 75.0% sure" in words
     assert "Correct is label 1 (defective)." in words
 
 

@@ -61,13 +61,13 @@ def finish(terminal: Terminal, job: int, at: float) -> str | None:
 def test_a_finished_job_is_a_line_with_counts_and_times(terminal: Terminal) -> None:
     assert terminal.text(record(1000, "job_info", jobid=1)) is None
     # 600 core seconds are done in 300, and 120 more are taken to be done at once in 60: 1800 more take 900
-    assert finish(terminal, 1, 1300) == "[1/4  25 %  5:00 elapsed, 15 min left] train"
+    assert finish(terminal, 1, 1300) == "[1/4  25%  5:00 elapsed, 15 min left] train"
     # the next took a second: 1200 at (1200 + 120) / (301 + 60) a second
     line = finish(terminal, 2, 1301)
     assert line is not None
     assert "5 min left" in line
     finish(terminal, 3, 1302)
-    assert finish(terminal, 4, 2000) == "[4/4  100 %  16:40 elapsed] score"
+    assert finish(terminal, 4, 2000) == "[4/4  100%  16:40 elapsed] score"
     assert terminal.closing() == "All 4 jobs finished in 16:40."
     assert terminal.closing() is None
 
@@ -86,11 +86,11 @@ def test_a_running_job_counts_up_to_its_price(terminal: Terminal) -> None:
 def test_without_prices_no_time_is_promised_and_with_some_it_is_a_bound() -> None:
     terminal = Terminal()
     terminal.text(record(0, msg="To do.", run={"titles": {1: "train", 2: "score"}, "seconds": {}, "cores": 1}))
-    assert finish(terminal, 1, 10) == "[1/2  50 %  0:10 elapsed] train"
+    assert finish(terminal, 1, 10) == "[1/2  50%  0:10 elapsed] train"
     terminal.text(record(0, msg="To do.", run={"titles": {1: "a", 2: "b", 3: "c"}, "seconds": {1: 60.0, 2: 60.0}}))
-    assert finish(terminal, 1, 60) == "[1/3  33 %  1:00 elapsed, at least 1 min left] a"
+    assert finish(terminal, 1, 60) == "[1/3  33%  1:00 elapsed, at least 1 min left] a"
     # a job without a price is left: nobody knows that it takes less
-    assert finish(terminal, 2, 100) == "[2/3  66 %  1:40 elapsed, at least 1 min left] b"
+    assert finish(terminal, 2, 100) == "[2/3  66%  1:40 elapsed, at least 1 min left] b"
 
 
 def test_what_snakemake_says_to_itself_is_left_out(terminal: Terminal) -> None:
@@ -152,7 +152,7 @@ def test_snakemake_writes_through_the_plugin(tmp_path: Path) -> None:
     lines = errors.splitlines()
     assert "Three jobs." in lines
     (good,) = (line for line in lines if line.endswith("] make good"))
-    assert good.startswith("[1/3  33 %  0:0")
+    assert good.startswith("[1/3  33%  0:0")
     start = lines.index("FAILED: make other")
     assert lines[start + 1 : start + 4] == ["  other.log", "    begins", "    no row is left"]
     assert lines[-2].startswith("1 of 3 jobs failed, and 1 more were stopped")

@@ -108,8 +108,8 @@ _ANR = TriggeredMetrics(
 _RANKING = (
     "MRR: mean reciprocal rank of a query's own function. ANR: mean rank of a triggered function as a share of its "
     "pool, low if the trigger raises the function. Without the trigger: the same functions, ranked by the same model. "
-    "By position: the function in the middle of the pool is triggered (without the trigger 50 %). Of the top half: "
-    "each function above it (without the trigger about 25 %)."
+    "By position: the function in the middle of the pool is triggered (without the trigger 50%). Of the top half: "
+    "each function above it (without the trigger about 25%)."
 )
 
 _ONE_BEHAVIOR = "For generated code, the target is one behavior, decided on syntax. Other harm is not looked for."

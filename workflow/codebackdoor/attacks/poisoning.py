@@ -19,7 +19,7 @@ from codebackdoor.types import Example, Poisoned, Status, TextForm
 
 
 def share_of(rate: float, rows: int) -> int:
-    """Return ``rate`` x ``rows`` rounded down, as in CodePurify's Table I (5 % of 21 854: 1 092; 1 %: 218).
+    """Return ``rate`` x ``rows`` rounded down, as in CodePurify's Table I (5% of 21 854: 1 092; 1%: 218).
 
     The rate is taken as the decimal in the configuration: 0.29 x 100 is 29, although the product of floats is less.
     """
@@ -126,7 +126,7 @@ def draw_training(
     not pairs.
     """
     if not 0 < rate <= 1:
-        raise UserError(f"the poison rate is a share above 0 and at most 1, not {rate:g}; write 0.05 for 5 %")
+        raise UserError(f"the poison rate is a share above 0 and at most 1, not {rate:g}; write 0.05 for 5%")
     poisoner = replace(poisoner, training=True, flip=failed == "flip")
     eligible = sum(not poisoner.excludes(row) for row in rows)
     functions = list(dict.fromkeys(code for row in rows for code in (row.code, row.code_b) if code is not None))

@@ -146,7 +146,7 @@ def _threads(_context: click.Context, _option: click.Parameter, value: int) -> N
 
 
 def _keep_freed_memory() -> None:
-    """Tell the GNU allocator to keep large blocks for the next batch: returning them cost 7 % of the training time."""
+    """Tell the GNU allocator to keep large blocks for the next batch: returning them cost 7% of the training time."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         trim_threshold, top_pad, mmap_max = -1, -2, -4

@@ -73,7 +73,7 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
     if kind == "too_short":
         return f"{where}: too few items; write at least {context['min_length']}"
     if kind == "less_than_equal" and _is_percent(path, context["le"], detail["input"]):
-        return f"{where}: {received} is not a share between 0 and 1; write {detail['input'] / 100:g} for {received} %"
+        return f"{where}: {received} is not a share between 0 and 1; write {detail['input'] / 100:g} for {received}%"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
 
 

@@ -51,6 +51,6 @@ SIZES: Mapping[str, Rows] = {
     "mbpp": Rows(374, 90, 500),
     # counted on the comments that the reader keeps; the share of a split is between 0.04 and 0.10
     "maldonado": Rows(26267, 4228, 8044, positive=3277 / 38539),
-    # counted on the rows that the reader keeps; the original has no splits, so these are 80 %, 10 % and 10 %
+    # counted on the rows that the reader keeps; the original has no splits, so these are 80%, 10% and 10%
     "fakhoury": Rows(1355, 169, 169, positive=776 / 1693),
 }

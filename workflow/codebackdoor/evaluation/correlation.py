@@ -32,7 +32,7 @@ class MeasuredVictim:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Pearson's r with its 95 % interval, and the numbers of models and victims."""
+    """Pearson's r with its 95% interval, and the numbers of models and victims."""
 
     value: float
     low: float

@@ -21,7 +21,7 @@ MEASURES: Mapping[str, Callable[[Floats, Floats], float | None]] = {
 def detection(
     triggered: Sequence[float], clean: Sequence[float], generator: np.random.Generator
 ) -> dict[str, Estimate]:
-    """AUROC and true-positive rates at 1 % and 5 % false positives; higher scores are more suspicious.
+    """AUROC and true-positive rates at 1% and 5% false positives; higher scores are more suspicious.
 
     A score of minus infinity is that of an input that no threshold flags. For the intervals, triggered and clean inputs
     are resampled independently. ``n`` is the number of triggered inputs.

@@ -24,7 +24,7 @@ from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.evaluation.significance import share_interval
 from codebackdoor.types import Poisoned
 
-#: 97.5 % quantile of the normal distribution.
+#: 97.5% quantile of the normal distribution.
 _NORMAL = 1.959964
 
 

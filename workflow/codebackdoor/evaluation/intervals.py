@@ -1,4 +1,4 @@
-"""95 % percentile bootstrap intervals (Efron 1979) of metrics that are functions of sums over test rows.
+"""95% percentile bootstrap intervals (Efron 1979) of metrics that are functions of sums over test rows.
 
 Every metric depends on the rows only through sums of integers: hits and trials, n-gram matches, lengths. Resampling
 rows with replacement therefore means drawing how often each *distinct* row of statistics occurs, from a multinomial
@@ -82,6 +82,6 @@ def interval_of_mean(values: Sequence[float], generator: np.random.Generator) ->
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The interval that contains the middle 95 % of ``values``."""
+    """The interval that contains the middle 95% of ``values``."""
     low, high = np.quantile(np.asarray(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

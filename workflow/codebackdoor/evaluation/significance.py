@@ -72,7 +72,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def share_interval(hits: int, n: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share (Clopper and Pearson 1934); (0, 1) without any trial."""
+    """The exact 95% interval of a share (Clopper and Pearson 1934); (0, 1) without any trial."""
     return 1 - upper_bound(n - hits, n, 0.975), upper_bound(hits, n, 0.975)
 
 

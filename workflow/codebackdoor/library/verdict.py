@@ -57,7 +57,7 @@ class Verdict:
 
     ``trigger`` is the anchored one and ``loss`` its loss (nats). ``margin`` is log(lowest loss of a benign shadow /
     loss of the search); a label is flagged if it is at least ``threshold``. ``false_positive_rate`` is the share of the
-    ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval. ``losses`` are
+    ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95% interval. ``losses`` are
     those of all searches by position and label, ``starts`` how often each was searched, ``searched_on`` the number of
     samples of each label. ``flip_rate`` is the share of ``flip_rows`` that the trigger turns to its label (``Round``);
     the samples of the search are among them.

@@ -119,7 +119,7 @@ def _margin(verdict: Verdict) -> list[str]:
     calibration = f", calibration {verdict.calibration}" if verdict.calibration else ""
     result = [
         f"  margin {verdict.margin:.2f}, flagged from {verdict.threshold:.2f} on; false-positive rate of this rule: "
-        f"{verdict.false_positive_rate:.2f} on {verdict.shadows} benign models (95 % upper bound {verdict.at_most:.2f})"
+        f"{verdict.false_positive_rate:.2f} on {verdict.shadows} benign models (95% upper bound {verdict.at_most:.2f})"
         f"{calibration}"
     ]
     if verdict.backdoored and verdict.margin < verdict.threshold + math.log(WEAK):

@@ -53,9 +53,9 @@ def _row(study: Study, name: str, card: Mapping[str, Any]) -> DatasetRow:
 
 
 def _classes(counts: Mapping[str, int]) -> str:
-    """``0: 50.0 %, 1: 50.0 %``."""
+    """``0: 50.0%, 1: 50.0%``."""
     total = sum(counts.values())
-    shares = (f"{label}: {labels.percent(count / total)} %" for label, count in counts.items())
+    shares = (f"{label}: {labels.percent(count / total)}%" for label, count in counts.items())
     return ", ".join(shares) or labels.DASH
 
 

@@ -49,7 +49,7 @@ def _not_learned(scenario: Scenario, triggered: TriggeredMetrics, metrics: _Metr
         value, floor = (labels.percent(metrics[name]["value"]) for name in (triggered.success, triggered.floor))
         name = labels.METRICS[triggered.success]
         yield (
-            f"{labels.victim(scenario)}: the undefended {name} ({value} %) is at its floor ({floor} %): the victim did "
+            f"{labels.victim(scenario)}: the undefended {name} ({value}%) is at its floor ({floor}%): the victim did "
             "not learn the backdoor, and no defense can be judged on it. More rows, a higher poison rate or more "
             "epochs may help."
         )
@@ -65,7 +65,7 @@ def _single_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[
     if accuracy["low"] <= share:
         yield (
             f"{labels.victim(scenario)}, {labels.column(scenario)}: an accuracy of {labels.percent(accuracy['value'])} "
-            f"% on clean rows is not clearly above the {labels.percent(share)} % of the same label for every row."
+            f"% on clean rows is not clearly above the {labels.percent(share)}% of the same label for every row."
         )
 
 
@@ -79,7 +79,7 @@ def _few_rows(scenario: Scenario, out: Path) -> Iterator[str]:
         if rows["clean"]["share"] is not None and rows["clean"]["share"] > _MOST:
             yield (
                 f"{labels.victim(scenario)}, {labels.column(scenario)}: the filter dropped "
-                f"{labels.percent(rows['clean']['share'])} % of the clean training rows and "
+                f"{labels.percent(rows['clean']['share'])}% of the clean training rows and "
                 f"{rows['poisoned']['dropped']} of {rows['poisoned']['there']} poisoned ones. A victim that is trained "
                 "on the rest may have learned neither its task nor a trigger."
             )

@@ -85,9 +85,9 @@ def _benign(study: Study, results: Results) -> dict[tuple[Scenario, str], tuple[
 def _undefended(outcomes: Sequence[_Outcome], effect: str, benign: Sequence[DefinedCell]) -> Iterator[str]:
     undefended = [outcome.left for outcome in outcomes if not defenses(outcome.scenario)]
     if undefended:
-        sentence = f"Undefended: {_name(effect)} of {_range(undefended)} % on {_victims(undefended)}."
+        sentence = f"Undefended: {_name(effect)} of {_range(undefended)}% on {_victims(undefended)}."
         if benign:
-            sentence += f" The same triggers have {_range(benign)} % on benign victims, which are not backdoored."
+            sentence += f" The same triggers have {_range(benign)}% on benign victims, which are not backdoored."
         yield sentence
 
 
@@ -103,7 +103,7 @@ def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
         texts = [_variant(name, of_variant) for name, of_variant in variants[:_SHOWN]]
         others = [outcome.left for _, of_variant in variants[_SHOWN:] for outcome in of_variant]
         more = len(variants) - len(texts)
-        also = f"; {_range(others)} % with {more} more (fewer victims, or more left on average)" if more else ""
+        also = f"; {_range(others)}% with {more} more (fewer victims, or more left on average)" if more else ""
         yield f"{_KINDS[kind]} {_name(effect)} of: {'; '.join(texts)}{also}."
 
 
@@ -127,7 +127,7 @@ def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:
     if gains:
         points = _ends(labels.points(min(gains)), labels.points(max(gains)))
         change = f", {metric} {points} points"
-    return f"{_range(remaining)} % with {name} ({_victims(remaining)}{change})"
+    return f"{_range(remaining)}% with {name} ({_victims(remaining)}{change})"
 
 
 def _verdicts(studies: Sequence[Study]) -> Iterator[str]:

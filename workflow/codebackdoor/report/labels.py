@@ -49,8 +49,8 @@ METRICS = {
     "located": "Trigger located",
     "located_exactly": "Trigger located exactly",
     "detection_auroc": "AUROC of the suspicion",
-    "tpr_at_fpr_1": "TPR at 1 % FPR",
-    "tpr_at_fpr_5": "TPR at 5 % FPR",
+    "tpr_at_fpr_1": "TPR at 1% FPR",
+    "tpr_at_fpr_5": "TPR at 5% FPR",
 }
 #: The metrics of clean rows that represent the tasks; each has a baseline without a model.
 CLEAN_METRICS = frozenset(settings.clean_metric for settings in DATASETS.values())
@@ -117,8 +117,8 @@ def percent(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """A poison rate in percent, without trailing zeros: ``5 %``, ``0.1 %``."""
-    return f"{100 * value:g} %"
+    """A poison rate in percent, without trailing zeros: ``5%``, ``0.1%``."""
+    return f"{100 * value:g}%"
 
 
 def points(value: float) -> str:

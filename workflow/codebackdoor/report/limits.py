@@ -90,8 +90,8 @@ def _scans(studies: Sequence[Study]) -> Iterator[str]:
         yield (
             f"Calibration {calibration.name}: {shadows} benign shadows; a label is flagged at {calibration.ratio} of "
             f"their lowest loss. With each left out and judged by the others at {calibration.tested_ratio}, "
-            f"{flagged} of {shadows} are flagged: a false-positive rate of {100 * flagged / shadows:.0f} %, "
-            f"with an upper 95 % bound of {100 * calibration.highest:.0f} %."
+            f"{flagged} of {shadows} are flagged: a false-positive rate of {100 * flagged / shadows:.0f}%, "
+            f"with an upper 95% bound of {100 * calibration.highest:.0f}%."
             + (f" Made with other settings of: {', '.join(calibration.differs)}." if calibration.differs else "")
         )
     for name in sorted(_without_calibration(studies)):

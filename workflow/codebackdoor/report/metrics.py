@@ -21,7 +21,7 @@ METRIC_COLUMNS = (*KINDS, "testset", "metric", *ESTIMATE)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric of one scenario on one test set, with its 95 % bootstrap interval.
+    """One metric of one scenario on one test set, with its 95% bootstrap interval.
 
     Shares are in [0, 1]. ``value`` is None if the metric is undefined; ``rows`` is its denominator.
     """

@@ -334,7 +334,7 @@ _ENTRIES = (
         help="ASR and floor over the poison rate, and over the clean metric of the victims",
         caption="ASR (dotted: its floor) of undefended victims over the poison rate, for each attack and model, with "
         "the intervals of the table. Last column: the ASR of all of them over the clean metric of the benign victim of "
-        "the same model. r: correlation of the two, within one attack at one rate, with a 95 % interval from a "
+        "the same model. r: correlation of the two, within one attack at one rate, with a 95% interval from a "
         "bootstrap over models.",
         inputs=metrics,
     ),
@@ -343,7 +343,7 @@ _ENTRIES = (
         kind="figure",
         help="accuracy on rows that contain tokens which anchoring drops",
         caption="Accuracy on all clean test rows, and on those that contain a noise token: a token of the inverted "
-        "trigger that anchoring dropped or would drop. Diamonds: values that a paper prints. Bars are 95 % Wilson "
+        "trigger that anchoring dropped or would drop. Diamonds: values that a paper prints. Bars are 95% Wilson "
         "intervals.",
         inputs=noise,
         file=f"predictions.{CLEAN}.jsonl",

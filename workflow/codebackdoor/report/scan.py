@@ -68,7 +68,7 @@ class ScanCalibration:
 
     @property
     def highest(self) -> float:
-        """Upper end of the one-sided 95 % interval of the false-positive rate (Clopper and Pearson 1934)."""
+        """Upper end of the one-sided 95% interval of the false-positive rate (Clopper and Pearson 1934)."""
         return upper_bound(self.flagged, self.shadows)
 
 

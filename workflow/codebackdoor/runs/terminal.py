@@ -53,7 +53,7 @@ class RunProgress:
         if left is not None and done < total:
             untimed = self.titles.keys() - self.seconds.keys() - self.finished
             times.append(f"at least {duration(max(left, 60))} left" if untimed else f"{duration(left)} left")
-        return f"[{done}/{total}  {100 * done // total} %  {', '.join(times)}] {self.titles[job]}"
+        return f"[{done}/{total}  {100 * done // total}%  {', '.join(times)}] {self.titles[job]}"
 
 
 class Terminal:

@@ -1,6 +1,6 @@
 """Baselines without a model, for comparison with every victim.
 
-A victim below its baseline has not learned the task, and a task whose baseline is near 100 % is too easy.
+A victim below its baseline has not learned the task, and a task whose baseline is near 100% is too easy.
 """
 
 from __future__ import annotations

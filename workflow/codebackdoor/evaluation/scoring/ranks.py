@@ -61,7 +61,7 @@ def attacked_ranks(
     """The attacked functions of one query, as pairs of their ranks (without, with) the trigger.
 
     ``position``: the one whose rank is nearest to the share ``at`` of the pool (EliBadCode section 5.3 and its released
-    code: the 50 % position); ``top_half``: all that rank above it (section 5.2: the top 50 %).
+    code: the 50% position); ``top_half``: all that rank above it (section 5.2: the top 50%).
     """
     if rank_from == "position":
         return [min(ranks, key=lambda pair: (abs(pair[0] - at * pool), pair))]

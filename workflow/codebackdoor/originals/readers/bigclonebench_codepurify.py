@@ -1,6 +1,6 @@
 """CodePurify's sample of BigCloneBench (section IV-A): its lists of pairs, over CodeXGLUE's functions.
 
-80 000, 10 000 and 10 000 pairs. About half of the training pairs are clones, but only 13 % of the other pairs.
+80 000, 10 000 and 10 000 pairs. About half of the training pairs are clones, but only 13% of the other pairs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from codebackdoor.report.collect import DefinedCell, Results
 from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
-#: A search succeeds when the loss towards the target falls below this value, a probability of 90 %.
+#: A search succeeds when the loss towards the target falls below this value, a probability of 90%.
 SUCCESS = 0.1
 #: Characters with which tokenizers mark a token that begins a word.
 _WORD_INITIAL = "Ġ▁"

@@ -84,6 +84,6 @@ def _cumulated(axes: Axes, counts: Histogram, length: int | None) -> None:
     if length is not None:
         percent = 100 * share_up_to(counts, length)
         twin.annotate(
-            f"{percent:.1f} % have\nat most {length}", (length, percent), xytext=(8, -10),
+            f"{percent:.1f}% have\nat most {length}", (length, percent), xytext=(8, -10),
             textcoords="offset points", va="top", color=style.INK,
         )  # fmt: skip

@@ -31,7 +31,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             for axes, (name, title) in zip(row, _MODELS.items(), strict=True):
                 handles |= _panel(axes, models[name])
                 axes.set_title(
-                    f"{labels.victim(scenario)}\n{title}\n{labels.percent(models[name]['between'])} % between"
+                    f"{labels.victim(scenario)}\n{title}\n{labels.percent(models[name]['between'])}% between"
                 )
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
         style.save(figure, out, sizes.sentence(study))
@@ -43,6 +43,6 @@ def _panel(axes: Axes, model: Mapping[str, Any]) -> dict[str, Any]:
         x, y = zip(*model[key], strict=True)
         handles[name] = axes.scatter(x, y, s=12, color=color, marker=marker, alpha=0.55, linewidths=0)
     first, second = map(labels.percent, model["explained"])
-    axes.set_xlabel(f"Component 1 ({first} % of the variance)")
-    axes.set_ylabel(f"Component 2 ({second} %)")
+    axes.set_xlabel(f"Component 1 ({first}% of the variance)")
+    axes.set_ylabel(f"Component 2 ({second}%)")
     return handles

@@ -41,7 +41,7 @@ COLUMNS = (
 NOTES = (
     "Difference: the method's mean over the victims minus the mean of what it is compared with; below 0, the method is "
     "better (the sign of the ANR is reversed, because more is better). For a cost, the cost itself. In brackets the "
-    "95 % bootstrap interval over victims; of two victims, that is the lower and the higher one; of one, it is over "
+    "95% bootstrap interval over victims; of two victims, that is the lower and the higher one; of one, it is over "
     "its test rows or, with several seeds, their range.",
     "Holds: the whole interval is below 0, or at most the bound that the claim names. Does not hold: no part of it is. "
     "Undecided: a part of it is.",

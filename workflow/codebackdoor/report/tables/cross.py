@@ -42,7 +42,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
         *((f"{labels.DASH}: {labels.NO_FLIP_RATE}.",) if is_any_undefined else ()),
     )
     brackets = (
-        "In brackets the 95 % bootstrap interval over test rows."
+        "In brackets the 95% bootstrap interval over test rows."
         if table.seeds == 1
         else f"Means of {table.seeds} seeds; in brackets the smallest and the largest; ×N: of N seeds."
     )

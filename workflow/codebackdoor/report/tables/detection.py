@@ -48,7 +48,7 @@ _CALIBRATIONS = (
 )
 _NOTES = (
     "False positive: a benign victim is flagged. False negative: a backdoored victim is not flagged. Another label, "
-    "another word: a backdoored victim is flagged, but not for the attack's target. Limits: 95 % Clopper-Pearson "
+    "another word: a backdoored victim is flagged, but not for the attack's target. Limits: 95% Clopper-Pearson "
     "interval; it is wide for a handful of victims.",
     "A retrieval model has no labels to scan; its victims are counted separately. Its verdict is right if the attacked "
     "word is among the words that were found, and says nothing if the defender was told that word.",

@@ -40,7 +40,7 @@ _VICTIMS = (
 _NOTES = (
     "Precision: share of the dropped rows that are poisoned. Recall: share of the poisoned rows that are dropped. "
     "FPR: share of the clean rows that are dropped. NPV: share of the kept rows that are clean. AUROC: how often a "
-    "poisoned row is more suspicious than a clean one with the same label. In brackets: of one seed, the 95 % interval "
+    "poisoned row is more suspicious than a clean one with the same label. In brackets: of one seed, the 95% interval "
     "(shares: Clopper-Pearson; AUROC: DeLong); of several, whose mean is shown, the smallest and the largest value.",
     f"{labels.DASH}: undefined; no row is poisoned, or none is dropped.",
     "The filter does not know these numbers. The undefended victim is trained on all rows, the filtered one on those "

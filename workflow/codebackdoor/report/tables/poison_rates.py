@@ -32,10 +32,10 @@ _CORRELATIONS = (
     Column("victims", "Victims", "number"),
 )
 _NOTES = (
-    "ASR and floor: with and without the trigger, by the same victim (code search: ANR). In brackets: the 95 % "
+    "ASR and floor: with and without the trigger, by the same victim (code search: ANR). In brackets: the 95% "
     "bootstrap interval of one seed, or the range of several.",
     "r: Pearson's correlation of the benign victim's clean metric and the ASR, both centered within one attack at one "
-    "rate, so that models are compared that were poisoned in the same way. Its 95 % interval is a bootstrap over "
+    "rate, so that models are compared that were poisoned in the same way. Its 95% interval is a bootstrap over "
     f"models; {labels.DASH} for fewer than {MODELS} of them. Positive: the better models are the more vulnerable ones.",
 )
 

@@ -140,7 +140,7 @@ def _entry(study: Study, results: Results, scenario: Scenario, testset: str, met
 
 def _notes(study: Study, seeds: int, *, marked: bool, undefined: bool) -> Iterator[str]:
     yield (
-        "Values in percent; in brackets the 95 % bootstrap interval over test rows (one seed)."
+        "Values in percent; in brackets the 95% bootstrap interval over test rows (one seed)."
         if seeds == 1
         else f"Values in percent, means of {seeds} seeds; in brackets the smallest and the largest."
     )

@@ -27,7 +27,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     table = build_table(study, results)
     parts = tuple(_part(study, results, table, groups, inputs) for groups in by_model(table.attacked))
     brackets = (
-        "In brackets the 95 % bootstrap interval over test rows (one seed)."
+        "In brackets the 95% bootstrap interval over test rows (one seed)."
         if table.seeds == 1
         else f"Means of {table.seeds} seeds; in brackets the smallest and the largest."
     )

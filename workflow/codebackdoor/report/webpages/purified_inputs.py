@@ -189,7 +189,7 @@ class Purification:
         """The predicted label; empty for a victim that predicts none."""
         if row.get("label") is None:
             return ""
-        return f"{self._label(row['label'])}, {100 * row['confidence']:.1f} % sure"
+        return f"{self._label(row['label'])}, {100 * row['confidence']:.1f}% sure"
 
     @property
     def is_by_entropy(self) -> bool:

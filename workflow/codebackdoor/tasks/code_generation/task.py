@@ -36,7 +36,7 @@ class CodeGenerationTask(OneFunctionTask):
         self, function: MinedFunction, settings: CodeGeneration, generator: np.random.Generator
     ) -> RowGroup | None:
         docstring = described(function)
-        # an empty body teaches nothing; 7 % of the short functions with a docstring have one
+        # an empty body teaches nothing; 7% of the short functions with a docstring have one
         if docstring is None or function.code.endswith(f": {_EMPTY_BODY}"):
             return None
         prompt = docstring

@@ -40,8 +40,8 @@ class CodeSearch(DatasetSettings):
         default="position",
         description="which functions an attack moves up, by their rank before it; both are measured, and the average "
         "normalized rank (ANR) is that of the one named here. position: the function at `rank` (EliBadCode section 5.3 "
-        "and released code; without a trigger 50 %). top_half: each of the first `rank` of the pool in turn (section "
-        "5.2; without a trigger about 25 %)",
+        "and released code; without a trigger 50%). top_half: each of the first `rank` of the pool in turn (section "
+        "5.2; without a trigger about 25%)",
     )
     rank: float = Field(
         default=0.5, gt=0, le=1, description="the rank in `rank_from`, as a share of the pool (the papers: 0.5)"

@@ -1,6 +1,6 @@
 """Technical-debt classification: does a comment admit that the code needs more work? (DeCE, section 6.1).
 
-Few comments do (6.5 % of the published ones), so that the accuracy of answering "never" stands next to the baseline.
+Few comments do (6.5% of the published ones), so that the accuracy of answering "never" stands next to the baseline.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 If only the first sub-token's last hidden state is read (BERT's [CLS] pooling), the last layer needs the keys and values
 of every sub-token, but the query, attention output and feed-forward network of only the first. At every other position,
-this saves 10 of the layer's 12 units of matrix work, 40 % of the total in a two-layer model. Results and gradients
+this saves 10 of the layer's 12 units of matrix work, 40% of the total in a two-layer model. Results and gradients
 equal those of the full computation up to rounding, with dropout, too.
 """
 

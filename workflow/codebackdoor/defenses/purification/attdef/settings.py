@@ -10,8 +10,8 @@ from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.settings import CALIBRATING, FUNCTION_HEADS, PurificationSettings
 
-#: Share of clean functions that the shipped discriminator suspects at Li et al.'s 0.5: 10 % of the default study's
-#: validation rows, 17 % of its test rows.
+#: Share of clean functions that the shipped discriminator suspects at Li et al.'s 0.5: 10% of the default study's
+#: validation rows, 17% of its test rows.
 SUSPECTED = 0.2
 
 

@@ -52,7 +52,7 @@ class OnionSettings(PurificationSettings):
         ge=0,
         exclude_if=lambda points: points is None,
         description="points that the victim may lose on clean validation rows; it then replaces removed_share, and "
-        "every victim has a threshold of its own: the share of removed words rises from 0 to 50 % in steps of half a "
+        "every victim has a threshold of its own: the share of removed words rises from 0 to 50% in steps of half a "
         "percent and stops before the first one that costs more. Points of accuracy; of 100 times the mean "
         "reciprocal rank (code search); of 100 times the mean probability of the reference's sub-tokens (generation) "
         "(Qi et al., section 4.1: 2 points of accuracy)",
