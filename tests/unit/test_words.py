@@ -37,7 +37,7 @@ def names_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield name, node.lineno
 
 
-#: British spellings and archaisms, each with what to write instead.
+#: British spellings, archaisms and spaced percent signs, each with what to write instead.
 ARCHAIC = {
     r"anew": "again",
     r"unlearnt": "unlearned",
@@ -62,9 +62,10 @@ ARCHAIC = {
     r"stands? there twice": "occurs twice",
     r"of its make": "of the same kind",
     r"what is no": "what is not a",
+    r"\d+ %": "5%, without a space",
     r"is no (Python|class|function|classifier|name of|program of|published)": "is not",
 }
-PATTERN = re.compile(rf"\b(?:{'|'.join(ARCHAIC)})\b", re.IGNORECASE)
+PATTERN = re.compile(rf"\b(?:{'|'.join(ARCHAIC)})(?!\w)", re.IGNORECASE)
 
 #: Files whose whole text is read; of modules only strings and comments are.
 PROSE = (
@@ -149,6 +150,7 @@ def test_words_are_current_us_english() -> None:
     [
         ('x = "unlearnt"  # made anew, the setting `defences`\n', ["unlearnt", "anew"]),
         ('x = f"{defences} of defences"\n', ["defences"]),
+        ('x = "15 % of the rows" if y % 2 else "15%"\n', ["15 %"]),
         ('beside = {"unlearnt_on": 1, "besides": 2}\n', []),
     ],
 )
