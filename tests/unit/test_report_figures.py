@@ -190,7 +190,7 @@ def test_the_epochs_of_a_ranking_victim_show_its_anr(run: dict[str, Any], tmp_pa
         write_json(path, {"kept_epoch": 2, "epochs": epochs})
     text = description(draw(search, "repair", "epochs", tmp_path))
     assert "MRR, clean rows, %: Cross entropy 50 at 1, 50 at 2" in text
-    assert "ANR (dotted: without the trigger), %: Cross entropy 10 at 1, 10 at 2" in text
+    assert "ANR, % (dotted: without the trigger): Cross entropy 10 at 1, 10 at 2" in text
 
 
 def test_a_description_names_bars_lines_and_outlines() -> None:

@@ -37,7 +37,7 @@ def _panel(axes: Axes) -> str:
         return ""
     title = " ".join(axes.get_title(loc="left").split())
     measured = axes.get_xlabel() if _names(axes.yaxis) else axes.get_ylabel() or axes.get_xlabel()
-    head = ": ".join(filter(None, (title, measured)))
+    head = ": ".join(filter(None, (title, " ".join(measured.split()))))
     series = "; ".join(f"{label} {', '.join(texts)}".strip() for label, texts in values.items())
     return f"{head}: {series}.".replace("\\$", "$").removeprefix(": ")
 
