@@ -18,7 +18,7 @@ from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.describing import methods_table
 from codebackdoor.config.loading import load
 from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective
-from codebackdoor.costs.bill import A100, lines
+from codebackdoor.costs.bill import lines
 from codebackdoor.defenses.views import TextView
 from codebackdoor.types import Example
 
@@ -134,7 +134,7 @@ def test_the_page_on_defenses_shows_a_purification_that_works(monkeypatch: pytes
 
 def bill_rows(*overlays: str) -> list[str]:
     """The plan of a study at the paper's scale, as rows of a Markdown table."""
-    bill = lines(load([ROOT / "config.yaml", *(ROOT / "configs" / overlay for overlay in overlays)]), A100)
+    bill = lines(load([ROOT / "config.yaml", *(ROOT / "configs" / overlay for overlay in overlays)]))
     numbers = [(line.name, line.jobs, line.hours, line.gigabytes) for line in bill]
     total = ("total", *(sum(column) for column in list(zip(*numbers, strict=True))[1:]))
     return [f"| {name} | {jobs} | {hours:.1f} | {size:.1f} |" for name, jobs, hours, size in (*numbers, total)]
