@@ -65,7 +65,8 @@ def _single_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[
     if accuracy["low"] <= share:
         yield (
             f"{labels.victim(scenario)}, {labels.column(scenario)}: an accuracy of "
-            f"{labels.percent(accuracy['value'])}% on clean rows is not clearly above the {labels.percent(share)}% of the same label for every row."
+            f"{labels.percent(accuracy['value'])}% on clean rows is not clearly above "
+            f"the {labels.percent(share)}% of the same label for every row."
         )
 
 
