@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def test_the_interval_of_the_auroc_is_that_of_a_bootstrap() -> None:
         draws.append(roc_auc_score(POISONED[index], SCORES[index]))
     low, high = np.quantile(draws, [0.025, 0.975])
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.02)
+
+
+def test_the_interval_of_the_auroc_of_few_rows_by_hand() -> None:
+    estimate = auroc_by_label(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, True, False, False]), [0] * 4)
+    # the placements are 1 and 1/2 on both sides: their variances are 1/8, each divided by two rows
+    assert estimate.value == 0.75
+    assert (estimate.low, estimate.high) == pytest.approx((0.75 - 1.959964 * math.sqrt(1 / 8), 1.0))
+    # two labels with these rows have half the variance
+    twice = auroc_by_label(np.tile([3.0, 1.0, 2.0, 0.0], 2), np.tile([True, True, False, False], 2), [0] * 4 + [1] * 4)
+    assert (twice.value, twice.low) == pytest.approx((0.75, 0.75 - 1.959964 / 4))
 
 
 def test_without_poisoned_or_dropped_rows_some_are_undefined() -> None:
