@@ -19,12 +19,13 @@ from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.answers import Answers
 from codebackdoor.evaluation.detection import detection
+from codebackdoor.evaluation.scoring.labels import LabelScorer
 from codebackdoor.evaluation.stage import score
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
-from codebackdoor.types import Example, Poisoned, Span
+from codebackdoor.types import Example, Poisoned, Prediction, Span
 
 DEFECTS: AnyDataset = DefectDetection(task="defect_detection")
 REPAIR: AnyDataset = CodeRepair(task="code_repair")
@@ -97,6 +98,14 @@ def test_attack_metrics_are_those_of_injected_rows(tmp_path: Path) -> None:
     assert testsets["trigger"]["injected"] == len(rows) == testsets["trigger"]["metrics"]["asr"]["n"]
     assert testsets["trigger"]["failed"] == sum(label == 1 and i % 5 == 0 for i, label in enumerate(labels))
     assert testsets["trigger"]["rows"] == 60
+
+
+def test_of_three_labels_a_wrong_one_is_not_correct_even_if_it_is_not_the_target() -> None:
+    row = Poisoned(Example("1", "c", "x", label=0), "1", "trigger", "injected", 1, None)
+    for label, is_correct in ((0, False), (1, True), (2, False)):
+        prediction = Prediction("1", 0.9, label=label)
+        assert LabelScorer().correct_without(row, prediction, hit=label == 0) is is_correct
+        assert LabelScorer().robust(row, prediction) is is_correct
 
 
 def test_rows_without_the_trigger_in_them_change_no_metric(tmp_path: Path) -> None:

@@ -212,6 +212,20 @@ def test_of_two_clusters_of_equal_size_neither_is_the_smaller_one(monkeypatch: p
             assert verdicts == [number < smaller for number in range(count)]
 
 
+def test_the_order_of_the_rows_decides_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    # without clusters in them, k-means ends where its starts lead
+    vectors = np.random.default_rng(0).uniform(size=(60, 6))
+    place = "codebackdoor.defenses.filtering.activation_clustering.method.represented"
+    monkeypatch.setattr(place, lambda view, rows: vectors[[int(row.id) for row in rows]])
+    smaller = []
+    for seed in range(8):
+        order = np.random.default_rng(seed).permutation(60)
+        rows = [TrainingRow(str(number), "x", None, None, 0, None) for number in order]
+        judged = clustering(dimensions=6, reduction="pca").judge(rows)
+        smaller.append({row.id for row in judged if row.detail["smaller"]})
+    assert smaller == [smaller[0]] * 8
+
+
 def test_too_few_rows_for_the_components_are_said_to_be_so() -> None:
     few = [*UNPOISONED_ROWS[:20], *(row for row in UNPOISONED_ROWS[20:30] if row.label == 0)]
     with pytest.raises(
