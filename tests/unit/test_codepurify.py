@@ -27,7 +27,7 @@ from codebackdoor.defenses.purification.codepurify.settings import CodePurifySet
 from codebackdoor.defenses.suspicion.entropy import entropy
 from codebackdoor.defenses.suspicion.masking import Element, Framed, elements, framed, groups, masked_input
 from codebackdoor.defenses.suspicion.profile import Scored, disjoint, profile_of
-from codebackdoor.defenses.suspicion.scoring import ElementScores
+from codebackdoor.defenses.suspicion.scoring import ElementScores, _change
 from codebackdoor.defenses.suspicion.settings import Names
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, Purified, TextForm
@@ -231,6 +231,11 @@ def _with_scores(parts: list[Element], scores: list[float]) -> list[Scored]:
     return [Scored((part,), score) for part, score in zip(parts, scores, strict=True)]
 
 
+def test_a_change_that_another_batch_could_cause_is_none() -> None:
+    assert [_change(0.5, confidence) for confidence in (0.5, 0.500009, 0.499991)] == [0.0] * 3
+    assert [_change(0.5, confidence) for confidence in (0.50002, 0.25)] == [2e-5, 0.25]
+
+
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
     result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), settings())
     assert not profile_of(_with_scores(result, [0.0] * len(result)), settings()).is_concentrated(10)
@@ -376,6 +381,10 @@ def test_joint_elements_have_the_same_kind_and_text() -> None:
         *(("g ( )", "g ( )"), ("g ( )", None), ("return a", "return a")),
         (None, "c"),
     ]
+    # layout does not count
+    raw = [elements(tree(f"int f() {{ g({space}1 ); }}", "java", "raw"), settings()) for space in (" ", "\n\t")]
+    joint = [tuple(part and part.kind for part in group) for group in groups(raw, "joint")]
+    assert joint == [("identifier", "identifier"), ("statement", "statement")]
     single = groups(functions, "single")
     assert len(single) == sum(map(len, functions))
     assert all(sum(part is not None for part in group) == 1 for group in single)
