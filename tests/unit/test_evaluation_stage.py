@@ -197,6 +197,14 @@ def test_a_purification_that_scores_inputs_is_a_detector(tmp_path: Path) -> None
     assert testsets == before
 
 
+def test_true_positives_at_both_false_positive_rates_by_hand() -> None:
+    # one of 100 clean scores may be above the threshold, which is then 98, or five, and it is 94
+    estimates = detection(
+        [99.5, 98.5, 96.0, 94.5, 50.0], [float(score) for score in range(100)], numpy_generator(1, "x")
+    )
+    assert (estimates["tpr_at_fpr_1"].value, estimates["tpr_at_fpr_5"].value) == (0.4, 0.8)
+
+
 def test_without_injected_rows_there_is_no_detection() -> None:
     estimates = detection([], [0.1, -math.inf], numpy_generator(1, "test"))
     assert {(estimate.value, estimate.n) for estimate in estimates.values()} == {(None, 0)}

@@ -99,11 +99,12 @@ def test_only_rows_with_the_trigger_in_them_are_poisoned(tmp_path: Path) -> None
         tmp_path / "train.jsonl",
         (files.poisoned_row(item) if isinstance(item, Poisoned) else files.example_row(item) for item in rows),
     )
+    # a row without a score is less suspicious than any other, also where scores are negative
     verdicts = [
         {"id": "r0", "dropped": False, "suspicion": None},
-        {"id": "r1", "dropped": True, "suspicion": 2.0},
-        {"id": "r2", "dropped": True, "suspicion": 3.0},
-        {"id": "r3", "dropped": False, "suspicion": 1.0},
+        {"id": "r1", "dropped": True, "suspicion": -2.0},
+        {"id": "r2", "dropped": True, "suspicion": -1.0},
+        {"id": "r3", "dropped": False, "suspicion": -3.0},
     ]
     files.write_rows(tmp_path / "judged.jsonl", verdicts)
     audit(tmp_path / "train.jsonl", tmp_path / "judged.jsonl", tmp_path)
