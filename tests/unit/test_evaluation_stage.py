@@ -20,6 +20,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.evaluation.answers import Answers
 from codebackdoor.evaluation.detection import detection
 from codebackdoor.evaluation.scoring.labels import LabelScorer
+from codebackdoor.evaluation.scoring.texts import _row
 from codebackdoor.evaluation.stage import score
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks.code_repair.settings import CodeRepair
@@ -264,6 +265,12 @@ def generated(folder: Path) -> None:
             folder / f"predictions.{name}.jsonl",
             [{"id": f"{prefix}{i}", "text": text, "confidence": 0.5} for i, text in enumerate(texts)],
         )
+
+
+def test_an_exact_match_has_the_same_tokens_in_the_same_order_in_any_layout() -> None:
+    row = Example("1", "python", "x", target="a = b + a")
+    texts = ("a = b + a", " a  =\tb + a\n", "b = a + a", "a = b + a + a", "a = b")
+    assert [_row(row, text, "raw").ours["correct"] for text in texts] == [1, 1, 0, 0, 0]
 
 
 def test_generation_counts_the_target_behaviour_not_the_target_text(tmp_path: Path) -> None:
