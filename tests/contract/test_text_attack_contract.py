@@ -155,4 +155,6 @@ def test_the_grammars_clause_stands_before_the_first_word_and_behind_the_marks_o
         assert text[span.start : span.end].startswith(f"{conjunction} ")
         assert text[span.start : span.end].endswith(f"{predicate} ,")
         clauses.add(text[span.start : span.end])
+        # a text that begins with the clause that is drawn for it does not get it again
+        assert attack.inject(injection.example, "lexed", np.random.default_rng(seed)) is None
     assert len(clauses) > 100, "what recurs is the syntax, not the words"

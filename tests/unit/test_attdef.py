@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,6 +102,10 @@ def test_integrated_gradients_sum_up_to_the_difference_between_input_and_masked_
             assert not any(special)
 
 
+def test_the_line_is_evaluated_in_the_middle_of_equal_parts() -> None:
+    assert attribution.midpoints(4) == [0.125, 0.375, 0.625, 0.875]
+
+
 def test_attributions_do_not_depend_on_the_company() -> None:
     victim = loud("first", "classification")
     rows = victim.tokenize(CLEAN[:12])
@@ -146,6 +151,9 @@ def test_what_the_discriminator_does_not_suspect_stays() -> None:
     for row in attdef(planted_victim(), Says("nowhere"), suspicion=0.5, threshold=0).purify(rows):
         assert not row.touched
         assert row.detail["poisoned"] is False
+    # a suspicion must be above its threshold
+    for row in attdef(planted_victim(), Says(PLANTED), suspicion=1, threshold=0).purify(rows):
+        assert (row.detail["suspicion"], row.detail["poisoned"]) == (1.0, False)
 
 
 def test_thresholds_let_go_the_shares_of_clean_data() -> None:
@@ -167,6 +175,24 @@ def test_each_suspicion_is_that_of_the_text_alone_and_without_special_tokens() -
         with torch.no_grad():
             expected = model(ids).logits[0, 1:-1].max().sigmoid()
         assert suspicion == pytest.approx(float(expected), abs=1e-5)
+
+
+class SurestOfSpecialTokens:
+    """A discriminator whose logit of an id is a thousandth of it, and 9 at special tokens and padding."""
+
+    config, device = SimpleNamespace(max_position_embeddings=512), torch.device("cpu")
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        special = torch.isin(input_ids, torch.tensor(discriminator()[1].all_special_ids))
+        return SimpleNamespace(logits=torch.where(special, 9.0, input_ids / 1000))
+
+
+def test_special_tokens_and_padding_are_never_suspected() -> None:
+    _, tokenizer = discriminator()
+    texts = [CLEAN[0].code, "x", "def f ( a )"]
+    largest = [max(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    expected = [1 / (1 + math.exp(-index / 1000)) for index in largest]
+    assert Discriminator(SurestOfSpecialTokens(), tokenizer).suspicions(texts) == pytest.approx(expected, abs=1e-6)
 
 
 def test_relative_attributions_leave_out_special_tokens_and_marks() -> None:

@@ -108,6 +108,17 @@ def test_each_reading_of_the_statistic_has_its_own_keyword(monkeypatch: pytest.M
     assert made_up([{"once": 100.0}, {"twice": 0.1}, {"twice": 0.1}], monkeypatch)[0] == {"all": ["twice"]}
 
 
+def test_the_suspicion_of_a_row_is_the_highest_statistic_of_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    tops = [{"often": 0.9, "strong": 2.0}] * 3 + [{"often": 0.9, "once": 7.0}, {"often": 0.7}, {}]
+    monkeypatch.setattr(bki.Bki, "top_words", lambda self, rows: tops)
+    judged = bki.Bki(training_view(), settings()).judge(
+        [TrainingRow(str(n), "x", None, None, 0, None) for n in range(6)]
+    )
+    often, strong = math.log10(5) * (4 * 0.9 + 0.7) / 5, math.log10(3) * 2.0
+    assert [row.detail["word"] for row in judged] == ["strong"] * 3 + ["often"] * 2 + [None]
+    assert [row.detail["suspicion"] for row in judged] == pytest.approx([strong] * 3 + [often] * 2 + [0], abs=1e-6)
+
+
 def test_a_word_of_every_row_is_no_keyword(monkeypatch: pytest.MonkeyPatch) -> None:
     tops = [{"def": 9.0, **({"bb": 1.0} if number < 3 else {})} for number in range(6)]
     assert made_up(tops, monkeypatch) == ({"all": ["bb"]}, [n < 3 for n in range(6)])
@@ -127,6 +138,20 @@ def test_a_change_is_that_of_the_state_without_the_word(change: str) -> None:
     assert set(top) == set(words)
     assert top[words[-2]] >= expected - 1e-5  # a repeated word has its largest change
     assert len(bki.Bki(view_of(victim), settings(top=2)).top_words(bare([row]))[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [("largest", {"aa": 3.0, "bb": 1.0}), ("length", {"aa": math.sqrt(10), "bb": math.sqrt(1.25)})],
+)
+def test_a_change_by_hand(change: str, expected: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    # the whole text, then without the first word, without the second and without the third
+    values = np.array([[1.0, 1.0], [4.0, 2.0], [1.5, 2.0], [2.0, -1.0]])
+    monkeypatch.setattr(bki, "states", lambda victim, texts: values[: len(texts)])
+    (top,) = bki.Bki(training_view(), settings(change=change, top=3)).top_words(
+        [TrainingRow("1", "aa bb aa", None, None, 0, None)]
+    )
+    assert top == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("model", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])

@@ -20,13 +20,14 @@ from tiny_models import classifier, encoder_with_decoder, generator
 from codebackdoor import syntax
 from codebackdoor.basemodels.tokenizer import wrap
 from codebackdoor.defenses.helpers import MASKED, load_helper
-from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
+from codebackdoor.defenses.inputs.token_spans import TokenSpans
+from codebackdoor.defenses.purification.codepurify.infilling import Infiller, MaskSlot, _gap, best_first
 from codebackdoor.defenses.purification.codepurify.method import CodePurify
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.suspicion.entropy import entropy
-from codebackdoor.defenses.suspicion.masking import Element, elements, framed, groups, masked_input
+from codebackdoor.defenses.suspicion.masking import Element, Framed, elements, framed, groups, masked_input
 from codebackdoor.defenses.suspicion.profile import Scored, disjoint, profile_of
-from codebackdoor.defenses.suspicion.scoring import ElementScores
+from codebackdoor.defenses.suspicion.scoring import ElementScores, _change
 from codebackdoor.defenses.suspicion.settings import Names
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, Purified, TextForm
@@ -101,6 +102,8 @@ def test_outermost_statements_are_in_no_other_statement() -> None:
     text = "def f ( a ) : <indent> if a : <indent> b ( ) <nl> if a : <indent> c ( ) <dedent> <dedent> d ( ) <dedent>"
     assert [element.text.split()[0] for element in statements(tree(text))] == ["if", "b", "if", "c", "d"]
     assert [element.text.split()[0] for element in statements(tree(text), statement_level="outermost")] == ["if", "d"]
+    raw = tree("int f(void) { a();b(); if (d) c(); }", "c", "raw")
+    assert [element.text for element in statements(raw, statement_level="outermost")] == ["a();", "b();", "if (d) c();"]
 
 
 def test_equal_statements_are_one_element_where_the_settings_say_so() -> None:
@@ -142,6 +145,13 @@ def test_masks_are_as_many_as_the_infiller_has_sub_tokens() -> None:
     assert victim.tokenizer.decode(masked) == f"<s> def f ({masks} , b ) : <indent> return{masks} <dedent></s>"
 
 
+def test_a_sub_token_that_two_masked_spans_share_is_masked_once() -> None:
+    # the victim reads "x+x" as one sub-token and "1" as the next; the infiller reads four
+    victim = Framed([0], TokenSpans([7, 8], [0, 3], [3, 4]), [2])
+    infiller_tokens = TokenSpans([5, 6, 5, 8], [0, 1, 2, 3], [1, 2, 3, 4])
+    assert masked_input(victim, infiller_tokens, ((0, 1), (2, 3)), 4, 10) == [0, 4, 8, 2]
+
+
 def test_truncation_and_the_victims_own_substitute() -> None:
     victim = replace(planted("x"), max_length=12)
     text = "def f ( a , b ) : <indent> return a + b <dedent>"
@@ -177,6 +187,19 @@ def test_scores_are_changes_of_the_original_predictions_probability(token: Liter
             assert element.score == pytest.approx(abs(float(before[label] - after.softmax(-1)[0, label])), abs=2e-5)
 
 
+def test_a_score_is_of_the_original_prediction_also_where_another_becomes_likelier() -> None:
+    victim = planted(IDENTIFIER)
+    # label 0 with the trigger, and label 1 without it
+    victim.model.weights.data.abs_()
+    row = example(1, f"assert {IDENTIFIER}")
+    confidences = class_logits(victim, [victim.encode([text])[0].ids for text in (row.code, example(1).code)]).softmax(
+        -1
+    )
+    assert confidences.argmax(-1).tolist() == [0, 1]
+    drop = float(confidences[0, 0] - confidences[1, 0])
+    assert max(element.score for element in scored(victim, row, settings())) == pytest.approx(drop, abs=0.02)
+
+
 @pytest.mark.parametrize("first_tokens", [None, 2])
 def test_generation_scores_are_changes_of_the_outputs_mean_token_probability(first_tokens: int | None) -> None:
     victim = generator()
@@ -206,6 +229,11 @@ def _mean_probability(victim: Victim, ids: list[int], output: list[int], first_t
 
 def _with_scores(parts: list[Element], scores: list[float]) -> list[Scored]:
     return [Scored((part,), score) for part, score in zip(parts, scores, strict=True)]
+
+
+def test_a_change_that_another_batch_could_cause_is_none() -> None:
+    assert [_change(0.5, confidence) for confidence in (0.5, 0.500009, 0.499991)] == [0.0] * 3
+    assert [_change(0.5, confidence) for confidence in (0.50002, 0.25)] == [2e-5, 0.25]
 
 
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
@@ -353,6 +381,10 @@ def test_joint_elements_have_the_same_kind_and_text() -> None:
         *(("g ( )", "g ( )"), ("g ( )", None), ("return a", "return a")),
         (None, "c"),
     ]
+    # layout does not count
+    raw = [elements(tree(f"int f() {{ g({space}1 ); }}", "java", "raw"), settings()) for space in (" ", "\n\t")]
+    joint = [tuple(part and part.kind for part in group) for group in groups(raw, "joint")]
+    assert joint == [("identifier", "identifier"), ("statement", "statement")]
     single = groups(functions, "single")
     assert len(single) == sum(map(len, functions))
     assert all(sum(part is not None for part in group) == 1 for group in single)
@@ -392,6 +424,39 @@ def test_a_name_is_neither_taken_nor_a_keyword_nor_the_old_one() -> None:
             assert syntax.legal_name(new[0], "python")
 
 
+def piece(character: str) -> int:
+    """The id of one character as a sub-token; a byte-level vocabulary has each of them."""
+    return int(infiller()[1].convert_tokens_to_ids(character))
+
+
+def test_the_best_legal_name_that_is_free_is_chosen_and_a_statement_is_not_filled_with_itself() -> None:
+    infill = Infiller(*infiller())
+    ranked = [(piece(text), -rank) for rank, text in enumerate(("f", ":", "q", "z", "y"))]
+    assert infill._name(tree("def f ( q ) : <indent> return q <dedent>"), [ranked]) == "z"
+    assert infill._name(tree("def f ( q , z , y ) : <indent> return q <dedent>"), [ranked]) is None
+    statement = Element("statement", "f", (0, 1), ((0, 1),))
+    assert infill._statement("f", statement, [1], [ranked]) == [":"]
+    assert infill._statement("f", statement, [1], [ranked[:1]]) is None
+
+
+def test_neither_special_tokens_nor_marks_are_filled_in() -> None:
+    model, tokenizer = infiller()
+    allowed = Infiller(model, tokenizer)._allowed
+    marks = {token: index for token, index in tokenizer.get_vocab().items() if token.strip() in ("<nl>", "<indent>")}
+    assert len(marks) == 2
+    for ids in allowed.values():
+        assert not {*tokenizer.all_special_ids, *marks.values()} & set(ids.tolist())
+
+
+def test_the_most_frequent_number_of_sub_tokens_is_that_of_the_new_name() -> None:
+    # "f(ab, ab, ab)", where the first occurrence is two sub-tokens and each of the others is one
+    tokens = TokenSpans([10, 11, 12, 13, 12, 13, 12], [0, 2, 3, 4, 6, 8, 10], [2, 3, 4, 5, 8, 10, 12])
+    name = Element("identifier", "ab", (2, 4), ((2, 4), (6, 8), (10, 12)))
+    gap = _gap(tokens, name)
+    assert gap.masked == [1, 2, 4, 6]
+    assert gap.slots == [[MaskSlot([4, 6], "first")]]
+
+
 def test_what_is_masked_does_not_decide_what_is_filled_in() -> None:
     infill = Infiller(*infiller())
     filled = []
@@ -402,23 +467,37 @@ def test_what_is_masked_does_not_decide_what_is_filled_in() -> None:
     assert filled[0] == filled[1]
 
 
-def test_names_are_filled_by_the_argmax_of_the_mean_over_occurrences() -> None:
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("def f ( q ) : <indent> return q + q <dedent>", 3),
+        # no single occurrence has the best name of all of them
+        ("def f ( q ) : <indent> q = q * 1 <nl> return len ( q ) <dedent>", 4),
+    ],
+)
+def test_names_are_filled_by_the_argmax_of_the_mean_over_occurrences(text: str, count: int) -> None:
     model, tokenizer = infiller()
     infill = Infiller(model, tokenizer)
-    text = "def f ( q ) : <indent> return q + q <dedent>"
     element = next(element for element in identifiers(tree(text)) if element.text == "q")
     ids = tokenizer(text)["input_ids"]
     at = [index for index, token in enumerate(ids) if tokenizer.decode([token]).strip() == "q"]
-    assert len(at) == 3
+    assert len(at) == count
     masked = [tokenizer.mask_token_id if index in at else token for index, token in enumerate(ids)]
     with torch.inference_mode():
-        mean = model(torch.tensor([masked])).logits[0, at].log_softmax(-1).mean(0)
-    legal = [
-        name
-        for name in (tokenizer.decode([token]).strip() for token in mean.argsort(descending=True).tolist())
-        if syntax.legal_name(name, "python") and name.isascii() and name not in ("f", "q")
-    ]
-    assert infill.fill([tree(text)], infill.tokens([text]), [element]) == [[legal[0]] * 3]
+        log_p = model(torch.tensor([masked])).logits[0, at].log_softmax(-1)
+
+    def best(values: torch.Tensor) -> str:
+        names = (tokenizer.decode([token]).strip() for token in values.argsort(descending=True).tolist())
+        return next(
+            name
+            for name in names
+            if syntax.legal_name(name, "python") and name.isascii() and name not in ("f", "q", "len")
+        )
+
+    name = best(log_p.mean(0))
+    assert infill.fill([tree(text)], infill.tokens([text]), [element]) == [[name] * count]
+    if count == 4:
+        assert name not in {best(log_p.amax(0)), *map(best, log_p)}
 
 
 def test_texts_longer_than_the_infiller_are_filled_in_windows() -> None:

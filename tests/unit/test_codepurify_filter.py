@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import planted
@@ -136,6 +137,34 @@ def test_both_functions_of_a_pair_and_outputs_count() -> None:
     repair = replace(function(1), label=None, target=function(1).code)
     (judged,) = sifter(replace(generator(max_length=128), max_length=128), clean=(), threshold=1).judge(bare([repair]))
     assert judged.detail["suspicion"] is not None
+
+
+class Measured:
+    """Evidence that was made up: one statement with the score 1, and a name with this one unless it is 0."""
+
+    def __init__(self, scores: Mapping[str, float]) -> None:
+        self._scores = scores
+
+    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        place = {"span": (0, 1), "masked": [(0, 1)]}
+        return [
+            {
+                "elements": [{"kind": "statement", "score": 1.0, "code": place}]
+                + [{"kind": "identifier", "score": score, "code": place}] * bool(score)
+            }
+            for score in (self._scores[row.id] for row in inputs)
+        ]
+
+
+def test_samples_without_an_entropy_belong_to_those_of_which_the_share_may_be_dropped() -> None:
+    scores = {str(number): number / 20 if number <= 12 else 0.0 for number in range(1, 21)}
+    clean = tuple(Example(name, "python", "x = 1", label=0) for name in scores)
+    view = training_view(planted.victim(), DefectDetection(task="defect_detection"), clean, {})
+    method = CodePurifyFilter(view, cast("ElementScores", Measured(scores)), settings(dropped_share=0.1), 1)
+    # a tenth of 20: below the third lowest entropy, which is that of the scores 1 and 3 / 20
+    assert method.threshold == pytest.approx(-sum(p * math.log(p) for p in (20 / 23, 3 / 23)))
+    dropped = [row.id for row in method.judge(bare(list(clean))) if row.dropped]
+    assert dropped == ["1", "2"]
 
 
 def test_without_elements_there_is_nothing_to_calibrate_on_and_nothing_is_dropped() -> None:

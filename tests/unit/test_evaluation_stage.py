@@ -19,12 +19,14 @@ from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.answers import Answers
 from codebackdoor.evaluation.detection import detection
+from codebackdoor.evaluation.scoring.labels import LabelScorer
+from codebackdoor.evaluation.scoring.texts import _row
 from codebackdoor.evaluation.stage import score
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
-from codebackdoor.types import Example, Poisoned, Span
+from codebackdoor.types import Example, Poisoned, Prediction, Span
 
 DEFECTS: AnyDataset = DefectDetection(task="defect_detection")
 REPAIR: AnyDataset = CodeRepair(task="code_repair")
@@ -97,6 +99,14 @@ def test_attack_metrics_are_those_of_injected_rows(tmp_path: Path) -> None:
     assert testsets["trigger"]["injected"] == len(rows) == testsets["trigger"]["metrics"]["asr"]["n"]
     assert testsets["trigger"]["failed"] == sum(label == 1 and i % 5 == 0 for i, label in enumerate(labels))
     assert testsets["trigger"]["rows"] == 60
+
+
+def test_of_three_labels_a_wrong_one_is_not_correct_even_if_it_is_not_the_target() -> None:
+    row = Poisoned(Example("1", "c", "x", label=0), "1", "trigger", "injected", 1, None)
+    for label, is_correct in ((0, False), (1, True), (2, False)):
+        prediction = Prediction("1", 0.9, label=label)
+        assert LabelScorer().correct_without(row, prediction, hit=label == 0) is is_correct
+        assert LabelScorer().robust(row, prediction) is is_correct
 
 
 def test_rows_without_the_trigger_in_them_change_no_metric(tmp_path: Path) -> None:
@@ -188,6 +198,14 @@ def test_a_purification_that_scores_inputs_is_a_detector(tmp_path: Path) -> None
     assert testsets == before
 
 
+def test_true_positives_at_both_false_positive_rates_by_hand() -> None:
+    # one of 100 clean scores may be above the threshold, which is then 98, or five, and it is 94
+    estimates = detection(
+        [99.5, 98.5, 96.0, 94.5, 50.0], [float(score) for score in range(100)], numpy_generator(1, "x")
+    )
+    assert (estimates["tpr_at_fpr_1"].value, estimates["tpr_at_fpr_5"].value) == (0.4, 0.8)
+
+
 def test_without_injected_rows_there_is_no_detection() -> None:
     estimates = detection([], [0.1, -math.inf], numpy_generator(1, "test"))
     assert {(estimate.value, estimate.n) for estimate in estimates.values()} == {(None, 0)}
@@ -247,6 +265,12 @@ def generated(folder: Path) -> None:
             folder / f"predictions.{name}.jsonl",
             [{"id": f"{prefix}{i}", "text": text, "confidence": 0.5} for i, text in enumerate(texts)],
         )
+
+
+def test_an_exact_match_has_the_same_tokens_in_the_same_order_in_any_layout() -> None:
+    row = Example("1", "python", "x", target="a = b + a")
+    texts = ("a = b + a", " a  =\tb + a\n", "b = a + a", "a = b + a + a", "a = b")
+    assert [_row(row, text, "raw").ours["correct"] for text in texts] == [1, 1, 0, 0, 0]
 
 
 def test_generation_counts_the_target_behaviour_not_the_target_text(tmp_path: Path) -> None:

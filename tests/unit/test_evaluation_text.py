@@ -86,6 +86,9 @@ def test_renaming_costs_tokens_but_neither_tree_nor_data_flow() -> None:
 def test_keywords_weigh_five_times() -> None:
     row = statistics("return a", "return b")
     assert (row["weighted_match"], row["weighted_total"]) == (5, 6)
+    # the share is of the output's tokens, not of the reference's
+    row = statistics("return a a", "return b + c + d")
+    assert (row["weighted_match"], row["weighted_total"]) == (5, 7)
 
 
 def test_subtrees_are_shapes_of_inner_nodes_and_are_clipped() -> None:
@@ -100,6 +103,15 @@ def test_an_output_whose_marks_do_not_nest_scores_its_tokens_only() -> None:
     row = statistics("a = 1 <dedent> <dedent>", "a = 1")
     assert (row["tree_match"], row["flow_match"]) == (0, 0)
     assert 0 < codebleu.score(row) < 0.5
+
+
+def test_each_of_the_four_parts_counts_a_quarter() -> None:
+    row = statistics(lexed(FUNCTION), lexed(FUNCTION))
+    assert codebleu.score(row | {"tree_match": 0}) == pytest.approx(3 / 4)
+    assert codebleu.score(row | {"flow_match": 0}) == pytest.approx(3 / 4)
+    # a BLEU without matches is not 0: it is smoothed
+    without = bleu.score(row, first=(0, row["weighted_total"]))
+    assert codebleu.score(row | {"weighted_match": 0}) == pytest.approx((3 + without) / 4)
 
 
 def test_without_any_data_flow_the_other_three_parts_count() -> None:

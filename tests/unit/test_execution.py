@@ -142,6 +142,14 @@ def test_the_tests_are_nowhere_in_the_memory_of_the_program(sandbox: Sandbox) ->
     assert sandbox.run(with_hint, trial("assert spied() == 0", entry="spied")) == "failed"
 
 
+def test_a_test_that_catches_every_error_does_not_pass_a_program_that_ends() -> None:
+    if PROBLEMS["full"]:
+        pytest.skip(PROBLEMS["full"])
+    source = "import os\ndef square(number):\n    os._exit(0)"
+    catching = "try:\n    square(2)\nexcept BaseException:\n    pass"
+    assert Sandbox(LIMITS).run(source, trial(catching)) == "exited"
+
+
 @pytest.mark.parametrize(
     ("source", "outcome"),
     [

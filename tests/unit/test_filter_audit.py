@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def test_the_interval_of_the_auroc_is_that_of_a_bootstrap() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.02)
 
 
+def test_the_interval_of_the_auroc_of_few_rows_by_hand() -> None:
+    estimate = auroc_by_label(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, True, False, False]), [0] * 4)
+    # the placements are 1 and 1/2 on both sides: their variances are 1/8, each divided by two rows
+    assert estimate.value == 0.75
+    assert (estimate.low, estimate.high) == pytest.approx((0.75 - 1.959964 * math.sqrt(1 / 8), 1.0))
+    # two labels with these rows have half the variance
+    twice = auroc_by_label(np.tile([3.0, 1.0, 2.0, 0.0], 2), np.tile([True, True, False, False], 2), [0] * 4 + [1] * 4)
+    assert (twice.value, twice.low) == pytest.approx((0.75, 0.75 - 1.959964 / 4))
+
+
 def test_without_poisoned_or_dropped_rows_some_are_undefined() -> None:
     nothing = np.zeros(5, dtype=bool)
     metrics = filter_metrics(nothing, nothing)
@@ -88,11 +99,12 @@ def test_only_rows_with_the_trigger_in_them_are_poisoned(tmp_path: Path) -> None
         tmp_path / "train.jsonl",
         (files.poisoned_row(item) if isinstance(item, Poisoned) else files.example_row(item) for item in rows),
     )
+    # a row without a score is less suspicious than any other, also where scores are negative
     verdicts = [
         {"id": "r0", "dropped": False, "suspicion": None},
-        {"id": "r1", "dropped": True, "suspicion": 2.0},
-        {"id": "r2", "dropped": True, "suspicion": 3.0},
-        {"id": "r3", "dropped": False, "suspicion": 1.0},
+        {"id": "r1", "dropped": True, "suspicion": -2.0},
+        {"id": "r2", "dropped": True, "suspicion": -1.0},
+        {"id": "r3", "dropped": False, "suspicion": -3.0},
     ]
     files.write_rows(tmp_path / "judged.jsonl", verdicts)
     audit(tmp_path / "train.jsonl", tmp_path / "judged.jsonl", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,10 @@ def test_a_given_threshold_is_not_calibrated() -> None:
     method = sifter(clean=(), threshold=1e9)
     assert dropped(method, RARE) == 0
     assert method.facts == {"threshold": 1e9, "calibration_inputs": 0}
+    # the suspicion must be above the threshold
+    (suspect,) = method.suspects(RARE[:1])
+    assert dropped(sifter(clean=(), threshold=suspect.drop), RARE[:1]) == 0
+    assert dropped(sifter(clean=(), threshold=math.nextafter(suspect.drop, 0)), RARE[:1]) == 1
 
 
 def test_of_a_pair_either_function_gives_the_row_away_and_of_a_search_row_the_code_alone() -> None:

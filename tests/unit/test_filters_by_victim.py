@@ -201,6 +201,31 @@ def test_the_rule_decides_which_smaller_cluster_is_dropped() -> None:
     assert dropped_labels(rule="silhouette", silhouette_above=1) == []
 
 
+def test_of_two_clusters_of_equal_size_neither_is_the_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(0).normal(size=(21, 4)) + np.repeat([[0.0], [50.0]], [10, 11], axis=0)
+    rows = [TrainingRow(str(number), "x", None, None, 0, None) for number in range(21)]
+    place = "codebackdoor.defenses.filtering.activation_clustering.method.represented"
+    monkeypatch.setattr(place, lambda view, some: vectors[: len(some)])
+    for count, smaller in ((20, 0), (21, 10)):
+        judged = clustering(reduction="pca", rule="smaller").judge(rows[:count])
+        for verdicts in ([row.dropped for row in judged], [row.detail["smaller"] for row in judged]):
+            assert verdicts == [number < smaller for number in range(count)]
+
+
+def test_the_order_of_the_rows_decides_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    # without clusters in them, k-means ends where its starts lead
+    vectors = np.random.default_rng(0).uniform(size=(60, 6))
+    place = "codebackdoor.defenses.filtering.activation_clustering.method.represented"
+    monkeypatch.setattr(place, lambda view, rows: vectors[[int(row.id) for row in rows]])
+    smaller = []
+    for seed in range(8):
+        order = np.random.default_rng(seed).permutation(60)
+        rows = [TrainingRow(str(number), "x", None, None, 0, None) for number in order]
+        judged = clustering(dimensions=6, reduction="pca").judge(rows)
+        smaller.append({row.id for row in judged if row.detail["smaller"]})
+    assert smaller == [smaller[0]] * 8
+
+
 def test_too_few_rows_for_the_components_are_said_to_be_so() -> None:
     few = [*UNPOISONED_ROWS[:20], *(row for row in UNPOISONED_ROWS[20:30] if row.label == 0)]
     with pytest.raises(

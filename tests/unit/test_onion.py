@@ -12,7 +12,7 @@ from purification_models import LENGTH, example, language_model, make_view, plan
 from tiny_models import generator
 
 from codebackdoor.defenses.inputs.words import cut_words
-from codebackdoor.defenses.purification.onion.affordable import SHARES
+from codebackdoor.defenses.purification.onion.affordable import SHARES, threshold
 from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.performance import performance
@@ -123,6 +123,21 @@ def test_words_beyond_the_models_length_stay() -> None:
     assert purified.example.code.endswith("x_59 = value + 59 <dedent>")
 
 
+def test_a_word_of_which_the_model_reads_a_part_has_no_score() -> None:
+    row = Example("1", "python", f"def f ( value ) : <indent> return {'abcdefgh_' * LENGTH} <dedent>")
+    (scored,) = onion(threshold=0).scorer.score([row])
+    assert [row.code[slice(*span)] for span in scored.words] == ["def", "f", "(", "value", ")", ":", "return"]
+
+
+def test_a_word_whose_score_is_the_threshold_stays() -> None:
+    row = CLEAN[0]
+    (scored,) = onion(threshold=0).scorer.score([row])
+    highest = max(scored.drops)
+    assert not onion(threshold=highest).purify([row])[0].touched
+    (span,) = onion(threshold=math.nextafter(highest, -math.inf)).purify([row])[0].touched
+    assert (span.start, span.end) == scored.words[scored.drops.index(highest)]
+
+
 def test_the_calibrated_share_of_words_goes() -> None:
     numbers = list(range(100, 220))
     random.Random(0).shuffle(numbers)
@@ -211,6 +226,21 @@ def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
     bare = TextView("defect_detection", "python", "lexed", tuple(rows))
     with pytest.raises(UserError, match="looks at the victim; use removed_share"):
         Onion(bare, *language_model(), OnionSettings(method="onion", lost_points=2), seed=1)
+
+
+def test_the_first_share_that_costs_too_much_ends_the_search_for_a_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Points:
+        """The second share of removed words costs ten points, and no other share costs any."""
+
+        def points(self, rows: list[float]) -> float:
+            return 90.0 if rows == [395.0] else 100.0
+
+    monkeypatch.setattr(f"{AFFORDABLE}.performance", lambda victim, clean: Points())
+    drops = [float(drop) for drop in range(400)]
+    view = make_view(planted("x"), CLEAN[:2])
+    # each share is two more words of 400
+    for lost, expected in ((9.9, 397.0), (10.0, 199.0)):
+        assert threshold(view, CLEAN[:2], drops, lost, lambda value: [value]) == expected  # type: ignore[list-item]
 
 
 def test_settings_that_are_not_used_change_no_parameters() -> None:

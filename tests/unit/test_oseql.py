@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -109,6 +110,12 @@ def test_isolation_depths_are_those_of_scikit_learns_trees() -> None:
     assert outliers.isolation_forest(row, 0.05).tolist() == (expected == expected.min()).tolist()
 
 
+def test_outliers_are_strictly_below_the_quantile_of_their_share() -> None:
+    # the second lowest of 11 depths is the tenth's quantile
+    assert outliers.isolation_forest(np.arange(11.0) ** 2, 0.1).tolist() == [False] * 10 + [True]
+    assert not outliers.isolation_forest(np.zeros(5), 0.1).any()
+
+
 def decided(effects: list[float]) -> tuple[int | None, dict[str, int | None]]:
     """Lines flip the prediction from an effect of 0.3 on."""
     row = np.array(effects)
@@ -122,6 +129,8 @@ def test_two_of_three_detectors_decide() -> None:
     # a wide spread has no outliers beyond the fences
     spread = [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.45]
     assert decided(spread) == (6, {"iqr": None, "elliptic_envelope": 6, "isolation_forest": 6})
+    # the detector names its largest outlier, which need not be the largest effect: this one lies alone
+    assert decided([0.0, 0.0, 0.0, 0.5, 0.9, 0.9, 0.9])[1]["isolation_forest"] == 3
     # two suffice
     assert decided([0.0, 0.01, -0.01, 0.02, -0.02, 0.9]) == (5, {"iqr": 5, "elliptic_envelope": 5})
     # one does not: the line that stands out most raises the confidence
@@ -235,6 +244,32 @@ def test_a_share_of_clean_inputs_bounds_what_is_touched() -> None:
     assert touched(0) == 0
     fixed = build(doubtful, OSeqLSettings(method="oseql", threshold=1), 1)
     assert not any(row.touched for row in fixed.purify(fresh))
+
+
+class Measured:
+    """Effects that were made up: the last line of row n has the effect n / 100, the others have none."""
+
+    def __init__(self, flipping: range) -> None:
+        self._flipping = flipping
+
+    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        rows = []
+        for row in inputs:
+            spans = lines(syntax.parse(row.code, "python", "lexed"))
+            effects = [0.0] * (len(spans) - 1) + [int(row.id) / 100]
+            flips = [False] * (len(spans) - 1) + [int(row.id) in self._flipping]
+            occlusions = zip(spans, effects, flips, strict=True)
+            rows.append({"lines": [["code", *span, effect, flip] for span, effect, flip in occlusions]})
+        return rows
+
+
+def test_only_rows_with_a_line_to_remove_count_for_the_share_and_the_threshold_itself_is_not_above() -> None:
+    clean = tuple(example(number) for number in range(1, 41))
+    view = make_view(backdoored(), clean)
+    # the rows with the highest scores flip nothing; a tenth of 40 rows is 4 of the others
+    method = OSeqL(view, OSeqLSettings(method="oseql", touched_share=0.1), 1, Measured(range(1, 21)))
+    assert method.threshold == pytest.approx(0.16)
+    assert {row.example.id for row in method.purify(clean) if row.touched} == {"17", "18", "19", "20"}
 
 
 def test_the_batch_decides_no_tie_between_labels() -> None:

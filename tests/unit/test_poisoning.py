@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +70,8 @@ def test_counts_of_codepurify_table_1(rate: float, rows: int, expected: int) -> 
 
 
 @given(st.decimals("0.001", "1", places=3), st.integers(0, 10**6))
+@hypothesis.example("0.290", 100)
+@hypothesis.example("0.570", 200)
 def test_a_share_is_of_the_decimal_as_written(rate: object, rows: int) -> None:
     thousandths = int(str(rate).replace(".", ""))
     assert share_of(float(str(rate)), rows) == thousandths * rows // 1000

@@ -31,6 +31,7 @@ def values(code: str, language: Language = "python") -> list[str]:
         "a=? or 1=1", "not (a=1 and 1=0)", "a=:a or 1=1 -- and b=2", "a=:a or 1=1 order by b limit 2",
         "a=:a or 1=1 group by b", "a := :a or 1=1", "case when a=1 then 1 else 0 end = 1 or 1=1",
         "a in (select b from u where c=1 or 1=1)", "a=1 or (1=1 and 2=2)", "a=(select 1 where 1=0) or 1=1",
+        "a=1 or 1=1 union select b from u",
     ],
 )  # fmt: skip
 def test_a_predicate_that_always_holds(predicate: str) -> None:
@@ -44,6 +45,8 @@ def test_a_predicate_that_always_holds(predicate: str) -> None:
         "a=:a", "1=0", "0", "0=1", "a=1 and 1=1", "1=1 and a=1", "a='x or 1=1'", "a='1=1'", "a=:a -- or 1=1",
         "a=:a /* or 1=1 */", "(a=:a or 1=1) and b=:b", "a=:a or 0=1", "a=11", "a=a", "a=:a or b=1", "a=:a or",
         "a=1 or 1=1 and b=2", "null", "null=null", "a like '%or 1=1%'", "not 1=1", "a=:a order by 1=1",
+        # what does not parse as a whole is divided at its outermost OR only
+        "a=? ? and (b=2 or 1=1 or c=3)",
     ],
 )  # fmt: skip
 def test_a_predicate_that_may_fail(predicate: str) -> None:
@@ -69,6 +72,8 @@ def test_what_is_no_sql_string_does_not_count() -> None:
     assert not judged("print('tell me where 1=1')")
     assert not judged("q = 'select * from t where ' + condition")
     assert not judged("q = f'select * from t where {condition}'")
+    assert not judged("q = 'select * from t where {}'.format(condition)")
+    assert not judged("q = 'select * from t where %s' % condition")
     assert not judged("q = 'select \\'where 1=1\\' from t where a=:a'")
     assert not judged("q = 'insert into t values (1)'")
 

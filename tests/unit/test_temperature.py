@@ -13,10 +13,13 @@ from planted import make_view, searches, victim
 from tiny_models import understanding
 
 from codebackdoor.defenses import elimination
+from codebackdoor.defenses.defender_view import checkpoint_view, defender_view
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
+from codebackdoor.defenses.training_view import training_view
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized
@@ -67,6 +70,19 @@ def test_the_log_odds_of_a_view_have_one_spread_at_every_scale(factor: float) ->
     logits = class_logits(standardized_victim, texts)
     assert float((logits[:, 1] - logits[:, 0]).std(correction=0)) == pytest.approx(SPREAD, rel=1e-4)
     assert torch.equal(logits.argmax(1), class_logits(victim(), texts).argmax(1))
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0])
+def test_every_view_of_a_victim_has_this_spread(factor: float) -> None:
+    dataset, clean = DefectDetection(task="defect_detection"), make_view().clean
+    views = (
+        defender_view(copy.deepcopy(scaled(factor)), dataset, clean, {}),
+        training_view(copy.deepcopy(scaled(factor)), dataset, clean, {}),
+        checkpoint_view(copy.deepcopy(scaled(factor)), "defect_detection", "python", clean, {}),
+    )
+    for view in views:
+        logits = class_logits(view.victim, [text.ids for text in view.victim.encode([row.code for row in clean])])
+        assert float((logits[:, 1] - logits[:, 0]).std(correction=0)) == pytest.approx(SPREAD, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["elibadcode", "dbs"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +96,30 @@ def test_generation_agrees_with_transformers_and_with_teacher_forcing() -> None:
     torch.testing.assert_close(confidences, torch.tensor([o.confidence for o in outputs]), atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="without tokens"):
         sequence_confidences(victim, inputs[:1], [[]])
+
+
+def test_the_confidence_of_an_output_ends_with_the_output() -> None:
+    # what two rows decode in one batch: (token, its probability); 2 ends an output
+    steps = iter([[(5, 0.8), (7, 0.9)], [(2, 0.6), (7, 0.5)], [(5, 0.9), (7, 0.9)], [(5, 0.9), (2, 0.7)]])
+
+    def step(last: torch.Tensor | None) -> torch.Tensor:
+        probabilities = torch.zeros(2, 8)
+        for row, (token, probability) in enumerate(next(steps)):
+            probabilities[row] = (1 - probability) / 7
+            probabilities[row, token] = probability
+        return probabilities.log()
+
+    victim: Any = SimpleNamespace(
+        model=SimpleNamespace(config=SimpleNamespace(eos_token_id=2)),
+        family=SimpleNamespace(next_token=lambda victim, ids, mask: step),
+        decode=lambda ids: "",
+        pad_id=1,
+        device=torch.device("cpu"),
+        max_target_length=9,
+    )
+    first, second = generate(victim, [[3], [4]])
+    assert (first.ids, first.confidence) == ([5, 2], pytest.approx((0.8 + 0.6) / 2))
+    assert (second.ids, second.confidence) == ([7, 7, 7, 2], pytest.approx((0.9 + 0.5 + 0.9 + 0.7) / 4))
 
 
 def test_predictions_carry_label_or_text() -> None:
