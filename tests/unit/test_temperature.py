@@ -13,11 +13,10 @@ from planted import make_view, searches, victim
 from tiny_models import understanding
 
 from codebackdoor.defenses import elimination
-from codebackdoor.defenses.defender_view import checkpoint_view, defender_view
+from codebackdoor.defenses.defender_view import checkpoint_view, defender_view, training_view
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
-from codebackdoor.defenses.training_view import training_view
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example
