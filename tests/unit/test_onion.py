@@ -235,7 +235,7 @@ def test_the_first_share_that_costs_too_much_ends_the_search_for_a_threshold(mon
         def points(self, rows: list[float]) -> float:
             return 90.0 if rows == [395.0] else 100.0
 
-    monkeypatch.setattr(f"{AFFORDABLE}.performance", lambda victim, clean: Points())
+    monkeypatch.setattr("codebackdoor.defenses.purification.performance.performance", lambda victim, clean: Points())
     drops = [float(drop) for drop in range(400)]
     view = make_view(planted("x"), CLEAN[:2])
     # each share is two more words of 400
