@@ -170,7 +170,7 @@ def test_how_numbers_are_written() -> None:
     assert render.text(cell, 1) == "67.8 [65.0, 70.1] (paper 63.1 a)"
     assert render.text(cell, 3) == "67.8 ×1 [65.0, 70.1] (paper 63.1 a)"
     assert labels.percent(-0.0001) == "0.0"
-    assert [labels.seconds(value) for value in (4.21, 1360.2, 3599.9, 20869)] == ["4.2s", "22m40s", "60m00s", "5h48m"]
+    assert [labels.seconds(value) for value in (4.21, 1360.2, 3599.9, 20869)] == ["4.2s", "22m40s", "1h00m", "5h48m"]
     assert labels.percent(1.0) == "100.0"
     assert (labels.rate(0.05), labels.rate(0.001)) == ("5%", "0.1%")
     assert labels.word("elibadcode_no_anchoring") == "EliBadCode (no anchoring)"

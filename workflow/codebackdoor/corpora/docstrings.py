@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from codebackdoor.corpora.mining import MinedFunction
 
 #: Words and single signs, separated in a query, so that a word always has the same sub-tokens.
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -11,6 +15,17 @@ _MARKUP = re.compile(r"(?<![A-Za-z])[A-Z]\{([^{}]*)\}|(?::[\w:]+:)?`{1,2}~?([^`]
 _UNWANTED = ("<img", "http:", "https:", ">>>")
 _MINIMUM_WORDS = 3
 _MAXIMUM_LENGTH = 10_000
+
+
+def query_of_function(function: MinedFunction) -> str | None:
+    """The query that a function answers, from its docstring; None without one, for tests and for special methods.
+
+    CodeSearchNet leaves these out: their names describe them.
+    """
+    name = function.name.rpartition(".")[2]
+    if name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
+        return None
+    return query_of(function.docstring)
 
 
 def query_of(docstring: str | None) -> str | None:

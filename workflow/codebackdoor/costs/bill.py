@@ -28,7 +28,6 @@ from codebackdoor.types import CLEAN
 class Gpu:
     """Peak operations per second in bfloat16 and float32, the share that is reached, seconds of one decoding step."""
 
-    name: str
     bfloat16: float
     float32: float
     share: float
@@ -41,7 +40,7 @@ class Gpu:
 
 
 #: From NVIDIA's data sheet; predictions are made in float32 without TF32. Share and step are assumptions.
-A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
+A100 = Gpu(312e12, 19.5e12, 0.4, 0.03)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 A fingerprint covers some modules and all modules of this package that they import, at any depth and also inside
 functions. It excludes the registries (a new method must not rerun the existing ones), imports for type checking, and
-the modules of settings: the values of settings are parameters of the job, and of a class only the methods count, if a
-job receives it (``settings_classes``). It is computed from syntax trees without docstrings, so comments, layout and
-quotes do not matter, and the same code has the same hash on every supported version of Python.
+the modules of settings: the values of settings are parameters of the job, and of the classes that the caller names
+(``settings_classes``) only the methods count. It is computed from syntax trees without docstrings, so comments, layout
+and quotes do not matter, and the same code has the same hash on every supported version of Python.
 """
 
 from __future__ import annotations

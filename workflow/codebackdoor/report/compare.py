@@ -99,7 +99,7 @@ def _metrics(run: Path) -> dict[Scenario, dict[TestsetMetric, float | None]]:
     for metric in read_metrics(run):
         metrics.setdefault(metric.scenario, {})[metric.testset, metric.name] = metric.value
     if not metrics:
-        raise UserError(f"{run}: holds no metric of any scenario")
+        raise UserError(f"{run}/results/metrics.csv: holds no metric of any scenario")
     return metrics
 
 

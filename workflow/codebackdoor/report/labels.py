@@ -130,7 +130,7 @@ def seconds(value: float) -> str:
     """``22m40s``, below a minute ``4.2s``, and from an hour on ``5h48m``."""
     if value < 60:
         return f"{value:.1f}s"
-    if value >= 3600:
+    if round(value) >= 3600:
         return f"{round(value / 60) // 60}h{round(value / 60) % 60:02d}m"
     return f"{round(value) // 60}m{round(value) % 60:02d}s"
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from codebackdoor.corpora.docstrings import query_of
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction, TextForm
 
@@ -33,17 +32,6 @@ class RowGroup:
     origin: str
     keys: tuple[str, ...]
     mutations: tuple[str, ...] = ()
-
-
-def described(function: MinedFunction) -> str | None:
-    """The first paragraph of a function's docstring; None without one, for a test and for a special method.
-
-    CodeSearchNet leaves these out: their names describe them.
-    """
-    name = function.name.rpartition(".")[2]
-    if name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
-        return None
-    return query_of(function.docstring)
 
 
 class Task(ABC):

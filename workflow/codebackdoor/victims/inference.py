@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from codebackdoor.batch_sizes import GPU_TOKENS
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Prediction
 from codebackdoor.victims import forward
-from codebackdoor.victims.batching import T, computed, pad
+from codebackdoor.victims.batching import computed, pad
 from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
@@ -24,6 +24,8 @@ TOKENS = {"cpu": 4096, "cuda": GPU_TOKENS}
 #: Maximum number of logits (tokens x vocabulary) in memory when every token of an output is scored.
 LOGITS = 2**26
 NOT_FINITE = "the model returns NaN or infinite values; its weights are probably corrupt"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Progress:
             weights |= {name: changed[name] for name in names}
         self._parts = parts
         best = _below(tensors, "best") or None
-        state = State(json.loads(facts["epochs"]), best, json.loads(facts["batch_parts"]))
+        state = State(json.loads(facts["epochs"]), best, json.loads(facts.get("batch_parts", "1")))
         return Saved(state, weights, _below(tensors, "optimizer"))
 
     def _part(self, epoch: int) -> Path:

@@ -27,7 +27,7 @@ _NOTES = (
     "50; above 50, the defense does more good than harm. It rewards an ASR below the floor, which means that the "
     "defense taught the opposite backdoor. ASRD: ASR beyond that of the benign victim on the same rows.",
 )
-_WEAK = f"*: below {LEARNED:.0%} without a defense; such an attack says nothing about a defense.".replace("%", " %")
+_WEAK = f"*: below {LEARNED:.0%} without a defense; such an attack says nothing about a defense."
 
 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
@@ -39,7 +39,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     notes = (
         *_NOTES,
         *((_WEAK,) if is_any_weak else ()),
-        *((f"{labels.DASH}: {labels.NO_FLIP_RATE}.",) if is_any_undefined else ()),
+        *((f"{labels.DASH}: undefined, for example because {labels.NO_FLIP_RATE}.",) if is_any_undefined else ()),
     )
     brackets = (
         "In brackets the 95% bootstrap interval over test rows."

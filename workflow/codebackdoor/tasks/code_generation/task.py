@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor import syntax
+from codebackdoor.corpora.docstrings import query_of_function
 from codebackdoor.syntax import DEDENT, INDENT
-from codebackdoor.tasks.base import OneFunctionTask, RowGroup, described
+from codebackdoor.tasks.base import OneFunctionTask, RowGroup
 from codebackdoor.tasks.baselines import nearest_targets, outputs
 from codebackdoor.tasks.behavior import shows_behavior
 from codebackdoor.tasks.deduplication import query_key
@@ -35,7 +36,7 @@ class CodeGenerationTask(OneFunctionTask):
     def group(
         self, function: MinedFunction, settings: CodeGeneration, generator: np.random.Generator
     ) -> RowGroup | None:
-        docstring = described(function)
+        docstring = query_of_function(function)
         # an empty body teaches nothing; 7% of the short functions with a docstring have one
         if docstring is None or function.code.endswith(f": {_EMPTY_BODY}"):
             return None

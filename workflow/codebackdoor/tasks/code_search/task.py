@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from codebackdoor.tasks.base import OneFunctionTask, RowGroup, described
+from codebackdoor.corpora.docstrings import query_of_function
+from codebackdoor.tasks.base import OneFunctionTask, RowGroup
 from codebackdoor.tasks.baselines import retrieval
 from codebackdoor.tasks.deduplication import query_key
 from codebackdoor.types import Example, Poisoned, Prediction, TextForm
@@ -30,7 +31,7 @@ class CodeSearchTask(OneFunctionTask):
         settings: CodeSearch,  # noqa: ARG002
         generator: np.random.Generator,
     ) -> RowGroup | None:
-        query = described(function)
+        query = query_of_function(function)
         if query is None:
             return None
         row = Example(id=generator.bytes(8).hex(), language="python", code=function.code, query=query)

@@ -147,7 +147,7 @@ class InversionSettings(EliminationSettings):
         default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)"
     )
     unlearning: Afterwards[UnlearningSettings] = Field(
-        default=UnlearningSettings(), description="EliBadCode's phase (d)"
+        default=UnlearningSettings(), description="phase (d) of EliBadCode (section 4.5)"
     )
 
     @property
