@@ -249,7 +249,7 @@ def test_the_victim_that_a_filter_looks_at_is_on_the_bill() -> None:
 
 
 def test_hours_are_operations_at_a_share_of_the_rate() -> None:
-    gpu = bill.Gpu("made up", bfloat16=100, float32=10, share=0.5, step=2)
+    gpu = bill.Gpu(bfloat16=100, float32=10, share=0.5, step=2)
     work = Work(trained=3600 * 100, predicted=3600 * 10, steps=1800)
     assert gpu.hours(work, "bfloat16") == 2 + 2 + 1
     assert gpu.hours(work, "float32") == 20 + 2 + 1
