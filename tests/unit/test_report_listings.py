@@ -490,7 +490,7 @@ def test_an_undefined_flip_rate_is_a_dash_that_the_cross_table_explains(run: dic
     files.write_json(path, measured)
     cross = listing_of(config, "cross")
     assert row(cross, "defects codebert", attack="by name at 2%", defense="DBS")["flip_rate"] is None
-    assert f"{labels.DASH}: {labels.NO_FLIP_RATE}." in cross.notes
+    assert f"{labels.DASH}: undefined, for example because {labels.NO_FLIP_RATE}." in cross.notes
     assert f"| by name at 2% | DBS | {labels.DASH} | " in listings.as_markdown(cross)
 
 
