@@ -84,8 +84,8 @@ def closure(modules: Iterable[str], root: Path = ROOT) -> frozenset[str]:
 
 def settings_classes(settings: Settings) -> tuple[type[Settings], ...]:
     """The class of ``settings``, its bases, and those of the settings that it contains, in a fixed order."""
-    values = [settings, *(value for value in vars(settings).values() if isinstance(value, Settings))]
-    nested = [cls for value in values[1:] for cls in settings_classes(value)]
+    values = (value for value in vars(settings).values() if isinstance(value, Settings))
+    nested = [cls for value in values for cls in settings_classes(value)]
     bases = [cls for cls in type(settings).__mro__ if issubclass(cls, Settings)]
     return tuple(dict.fromkeys(bases + nested))
 
@@ -105,7 +105,7 @@ def module_path(name: str, root: Path = ROOT) -> Path | None:
 def _methods(cls: type[Settings], root: Path) -> str:
     """The normal form of the methods of a class that a job may call.
 
-    These are neither the validators, whose results are the values of the settings, nor what only plans a job's cost.
+    All but the validators, whose results are the values of the settings, and the estimates of a job's cost (``Work``).
     """
     path = module_path(cls.__module__, root)
     if path is None:
